@@ -1,0 +1,106 @@
+"""From the teacher's logits to what is stored of them: `sample` joins nucleus, tail and log-sum-exps.
+
+Legend: P positions, V vocabulary, K nucleus cap, S samples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from teacher_logits.records import SparseDistribution
+from teacher_logits.sampling.nucleus import Nucleus, nucleus
+from teacher_logits.sampling.rows import Rows, read_rows
+from teacher_logits.sampling.tail import TailSample, tail_sample
+
+ROWS_AT_ONCE = 8
+"""Rows whose float64 copies exist at the same time: memory is bounded by this, not by the batch."""
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """What decides the stored part of a distribution."""
+
+    top_p: float
+    cap: int
+    sampled_n: int
+    seed: int
+    vocab_used: int
+    """Token ids from here on count as impossible."""
+
+
+def sample(
+    logits_PV: Tensor, token_P: Tensor, index_P: Tensor, position_P: Tensor, settings: SamplingSettings
+) -> SparseDistribution:
+    """What the format keeps of each row of logits; FORMAT.md defines every field.
+
+    logits_PV: [P, width >= vocab_used], any float type, any device.   token_P: int64, the tokens that follow.
+    index_P, position_P: int64, conversation and position of each row, the keys of its noise.
+    Rows that hold NaN, +inf or nothing finite are marked `invalid`; nothing is raised for them.
+    """
+    chunks = [
+        _sample_rows(logits_PV[part], token_P[part], index_P[part], position_P[part], settings)
+        for part in (slice(first, first + ROWS_AT_ONCE) for first in range(0, len(logits_PV), ROWS_AT_ONCE))
+    ]
+    if not chunks:
+        return _empty(settings)
+    return SparseDistribution(*(torch.cat(fields).cpu().numpy() for fields in zip(*chunks, strict=True)))
+
+
+def _sample_rows(
+    raw_PV: Tensor, token_P: Tensor, index_P: Tensor, position_P: Tensor, settings: SamplingSettings
+) -> tuple[Tensor, ...]:
+    """The fields of `SparseDistribution`, in its order, for a few rows."""
+    rows = read_rows(raw_PV, settings.vocab_used)
+    kept = nucleus(rows, settings.top_p, settings.cap)
+    # Members are zeroed by their ids alone: padding entries point at the first member, which is zeroed anyway.
+    members = torch.where(kept.members_PK, kept.ids_PK, kept.ids_PK[:, :1])
+    rows.weights_PV.scatter_(1, members, 0.0)
+    log_scale = rows.maximum_P - rows.logsumexp_P
+    drawn = tail_sample(rows.weights_PV, log_scale, index_P, position_P, settings.seed, settings.sampled_n)
+    sampled_ids = _fill(drawn, kept)
+    return (
+        kept.ids_PK.int(),
+        kept.logits_PK,
+        kept.counts_P.int(),
+        sampled_ids.int(),
+        rows.logits_PV.gather(1, sampled_ids),
+        rows.logsumexp_P,
+        rows.logsumexp_t2_P.float(),
+        rows.logsumexp_t4_P.float(),
+        _token_logprob(rows, token_P, settings.vocab_used),
+        rows.invalid_P,
+    )
+
+
+def _fill(drawn: TailSample, kept: Nucleus) -> Tensor:
+    """Sampled ids with the last draw repeated where the tail ran out (the last nucleus token where it was empty)."""
+    last_kept = kept.ids_PK.gather(1, kept.counts_P[:, None] - 1)
+    last_drawn = drawn.ids_PS.gather(1, (drawn.counts_P[:, None] - 1).clamp(min=0))
+    filler = torch.where(drawn.counts_P[:, None] > 0, last_drawn, last_kept)
+    return torch.where(drawn.ids_PS >= 0, drawn.ids_PS, filler)
+
+
+def _token_logprob(rows: Rows, token_P: Tensor, vocab_used: int) -> Tensor:
+    """float32 [P]: -inf for a token past the vocabulary in use."""
+    known = token_P < vocab_used
+    logit = rows.logits_PV.gather(1, torch.where(known, token_P, 0)[:, None])[:, 0].double()
+    return torch.where(known, logit - rows.logsumexp_P, -torch.inf).float()
+
+
+def _empty(settings: SamplingSettings) -> SparseDistribution:
+    """No rows, with the right widths and types."""
+    ids, logits = np.int32, np.float32
+    return SparseDistribution(
+        top_ids=np.zeros((0, settings.cap), ids),
+        top_logits=np.zeros((0, settings.cap), logits),
+        top_counts=np.zeros(0, ids),
+        sampled_ids=np.zeros((0, settings.sampled_n), ids),
+        sampled_logits=np.zeros((0, settings.sampled_n), logits),
+        logsumexp=np.zeros(0, np.float64),
+        logsumexp_t2=np.zeros(0, logits),
+        logsumexp_t4=np.zeros(0, logits),
+        token_logprob=np.zeros(0, logits),
+        invalid=np.zeros(0, np.bool_),
+    )
