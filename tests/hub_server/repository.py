@@ -124,25 +124,23 @@ class Repository:
             commit = ancestor
         return commit
 
-    def commit(
-        self, branch: str, title: str, description: str, files: dict[str, Blob], parent: str | None = None
-    ) -> Commit:
-        """Make `files` the content of `branch`; the current head where nothing changes.
-
-        Raises 412 where `parent` is given and isn't the head, 400 where `branch` names no branch.
-        """
+    def commit(self, branch: str, title: str, description: str, files: dict[str, Blob]) -> Commit:
+        """Make `files` the content of `branch`; the current head where nothing changes."""
         head = self.head(branch)
-        if parent is not None and parent != head.oid:
-            raise HubError(412, status_phrase(412))
         if files == dict(head.files):
             return head
         return self._append(branch, head.oid, title, description, files)
 
-    def head(self, branch: str) -> Commit:
-        """The newest commit of a branch; 400 where it names a tag or an oid, to which nobody can commit."""
+    def head(self, branch: str, expected: str | None = None) -> Commit:
+        """The newest commit of a branch, to which the next one is added.
+
+        Raises 400 where `branch` names a tag or an oid, 412 where the head isn't the `expected` one.
+        """
         commit = self.resolve(branch)
         if branch not in self.branches:
             raise HubError(400, f"{branch} is not a branch: commits go to branches only")
+        if expected not in (None, commit.oid):
+            raise HubError(412, status_phrase(412))
         return commit
 
     def store(self, content: bytes) -> None:

@@ -116,13 +116,10 @@ def commit(hub: HubState, call: Call) -> Answer:
     try:
         hub.wait(hub.settings.commit_seconds)
         branch = call.parts["revision"]
-        files = dict(repository.head(branch).files)
-        parent = header.get("parentCommit")
-        if parent is not None and parent != repository.head(branch).oid:
-            raise HubError(412, status_phrase(412))
+        files = dict(repository.head(branch, header.get("parentCommit")).files)
         for key, value in operations:
             _apply(repository, files, key, value)
-        made = repository.commit(branch, header["summary"], header.get("description", ""), files, parent)
+        made = repository.commit(branch, header["summary"], header.get("description", ""), files)
     finally:
         repository.committing = False
     return json_answer(

@@ -1,0 +1,225 @@
+"""Conversations to token ids through the tokenizer's chat template."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from teacher_logits.conversations.masks import Unusable, marked_text, marked_tokens, require_marks, think_spans
+from teacher_logits.conversations.source import Source
+from teacher_logits.errors import ChatTemplateError, TeacherError
+from teacher_logits.records import Conversation, Example, Int64
+from teacher_logits.settings import ExtractionConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+MASK_METHOD = "template"
+"""How assistant tokens are found: by the template's own markers."""
+
+
+@dataclass(frozen=True)
+class RendererSpec:
+    """All that decides how a conversation becomes tokens, in a form that travels to worker processes."""
+
+    model: str
+    revision: str | None
+    trust_remote_code: bool
+    template: str
+    pinned_date: str | None
+    """ISO date that a template which prints the day's date is given, so that a run over midnight stays the same."""
+    exclude_think_tokens: bool = False
+    end_ids: tuple[int, ...] = ()
+    """Ids of end tokens to leave out."""
+
+    def build(self) -> "ChatRenderer":
+        """Load the tokenizer and make the renderer."""
+        return ChatRenderer(self, load_tokenizer(self.model, self.revision, self.trust_remote_code))
+
+
+class ChatRenderer:
+    """Turns conversations into `Example`s."""
+
+    def __init__(self, spec: RendererSpec, tokenizer: "PreTrainedTokenizerFast") -> None:
+        self.spec, self.tokenizer = spec, tokenizer
+        require_marks(spec.template)
+        if spec.pinned_date is not None:
+            _pin_date(spec.template, date.fromisoformat(spec.pinned_date))
+
+    def render(self, conversations: Iterable[Conversation | Unusable]) -> list[Example | Unusable]:
+        """The examples of some conversations, in their order; in place of one that can't be used, the reason."""
+        results: list[Example | Unusable] = []
+        places: list[int] = []
+        rendered: list[tuple[Conversation, str, list[tuple[int, int]]]] = []
+        for place, conversation in enumerate(conversations):
+            try:
+                if isinstance(conversation, Unusable):
+                    raise conversation
+                rendered.append((conversation, *self._text_and_spans(conversation)))
+                places.append(place)
+                results.append(Unusable())
+            except Unusable as reason:
+                results.append(reason)
+        if not rendered:
+            return results
+        encoded = self._encode([text for _, text, _ in rendered])
+        for place, (conversation, text, spans), ids, offsets in zip(
+            places, rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
+            try:
+                results[place] = self._example(conversation, text, spans, ids, offsets)
+            except Unusable as reason:
+                results[place] = reason
+        return results
+
+    def show(self, conversation: Conversation, start: str = "[[", end: str = "]]") -> str:
+        """The conversation as the teacher sees it, its assistant tokens between `start` and `end`."""
+        text, _ = self._text_and_spans(conversation)
+        (example,) = self.render([conversation])
+        if isinstance(example, Unusable):
+            raise example
+        offsets = np.asarray(self._encode([text])["offset_mapping"][0])
+        marked = np.zeros(len(offsets), np.bool_)
+        marked[example.positions] = True
+        # The text between two tokens belongs to the one before it; bytes of one character, to the last of them.
+        begins = np.append(offsets[1:, 0], len(text))
+        pieces = [text[max(first, 0) : max(first, past)] for first, past in zip(offsets[:, 0], begins, strict=True)]
+        return marked_text(pieces, marked, start, end)
+
+    def _text_and_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
+        """The rendered text and the character spans that the template marks as the assistant's."""
+        import jinja2
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
+        try:
+            texts, spans = render_jinja_template(
+                conversations=[messages],
+                tools=conversation.tools,
+                chat_template=self.spec.template,
+                return_assistant_tokens_mask=True,
+                **self.tokenizer.special_tokens_map,
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+            raise Unusable(f"the chat template refuses it: {error}") from error
+        return texts[0], spans[0]
+
+    def _encode(self, texts: list[str]) -> Any:
+        return self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+
+    def _example(
+        self, conversation: Conversation, text: str, spans: Sequence[tuple[int, int]], ids: list[int], offsets: Any
+    ) -> Example:
+        input_ids = np.asarray(ids, np.int32)
+        characters: Int64 = np.asarray(offsets, np.int64).reshape(-1, 2)
+        marked = marked_tokens(characters, spans)
+        if self.spec.exclude_think_tokens:
+            marked &= ~marked_tokens(characters, think_spans(text, spans))
+        if self.spec.end_ids:
+            marked &= ~np.isin(input_ids, self.spec.end_ids)
+        marked[:1] = False  # nothing predicts the token at position 0
+        positions = np.flatnonzero(marked).astype(np.int32)
+        if not len(positions):
+            raise Unusable("no assistant tokens")
+        return Example(conversation.index, input_ids, positions)
+
+
+class ConversationDataset:
+    """Examples of chosen rows of a source, rendered when they are asked for."""
+
+    def __init__(self, source: Source, rows: Int64, renderer: ChatRenderer) -> None:
+        self.source, self.rows, self.renderer = source, rows, renderer
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> Example | Unusable:
+        return self.__getitems__([place])[0]
+
+    def __getitems__(self, places: Sequence[int]) -> list[Example | Unusable]:
+        """Several at once, tokenized together."""
+        return self.renderer.render(self.source.conversations(self.rows[list(places)]))
+
+
+def get_transform_fn(renderer: ChatRenderer) -> Callable[[Conversation], Example]:
+    """A function from one conversation to its example. It raises Unusable where there is none."""
+
+    def transform(conversation: Conversation) -> Example:
+        (example,) = renderer.render([conversation])
+        if isinstance(example, Unusable):
+            raise example
+        return example
+
+    return transform
+
+
+def renderer_spec(
+    config: ExtractionConfig,
+    tokenizer: "PreTrainedTokenizerFast",
+    revision: str | None,
+    end_ids: Sequence[int],
+    pinned_date: str | None = None,
+    template: str | None = None,
+) -> RendererSpec:
+    """The renderer that the options ask for.
+
+    end_ids: the model's end tokens, left out with --exclude-end-tokens.   pinned_date, template: those of the run
+    that is resumed. Raises ChatTemplateError where there is no template, or it marks no assistant tokens.
+    """
+    assert config.model is not None
+    if template is None:
+        template = read_template(config, tokenizer)
+    require_marks(template)
+    today = date.today().isoformat() if "strftime_now" in template else None
+    spec = RendererSpec(config.model, revision, config.trust_remote_code, template, pinned_date or today)
+    return replace(
+        spec,
+        exclude_think_tokens=config.exclude_think_tokens,
+        end_ids=tuple(sorted(set(end_ids))) if config.exclude_end_tokens else (),
+    )
+
+
+def read_template(config: ExtractionConfig, tokenizer: "PreTrainedTokenizerFast") -> str:
+    """The text of the chat template: of --chat-template, else of the tokenizer. Raises ChatTemplateError."""
+    if config.chat_template is not None:
+        try:
+            return Path(config.chat_template).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ChatTemplateError(f"--chat-template {config.chat_template} can't be read: {error}.") from error
+    try:
+        return tokenizer.get_chat_template()
+    except ValueError as error:
+        raise ChatTemplateError(
+            f"The tokenizer of {config.model} has no chat template. Pass one with --chat-template FILE."
+        ) from error
+
+
+def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
+    """The model's tokenizer. Raises TeacherError where there is none, or it gives no offsets."""
+    from transformers import AutoTokenizer
+
+    path = Path(model).expanduser()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(path) if path.is_dir() else model, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, ImportError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TeacherError(f"The tokenizer of {model} can't be loaded: {first}") from error
+    if not tokenizer.is_fast:
+        raise TeacherError(
+            f"The tokenizer of {model} ({type(tokenizer).__name__}) can't say which characters a token stands for, and "
+            "so not which tokens are the assistant's. Use a model with a fast tokenizer (tokenizer.json)."
+        )
+    return tokenizer
+
+
+def _pin_date(template: str, day: date) -> None:
+    """Make `strftime_now` in this template give `day`. transformers keeps compiled templates, so it stays so."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    pinned = datetime(day.year, day.month, day.day)
+    _compile_jinja_template(template).globals["strftime_now"] = pinned.strftime

@@ -1,0 +1,81 @@
+"""Which tokens of a rendered conversation are the assistant's.
+
+Templates mark them with `{% generation %}` blocks, which give spans of characters; offsets of the tokenizer turn
+these into tokens. transformers' own mask is not used, because it marks everything to the end where a span ends on
+the first token or on a character without a token.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from teacher_logits.errors import ChatTemplateError
+from teacher_logits.records import Int64
+
+Spans = Sequence[tuple[int, int]]
+
+_GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
+
+
+class Unusable(Exception):  # noqa: N818 - a finding about one conversation, not an error of the run
+    """A conversation that can't be used; its text is the reason, as it stands in skipped.jsonl."""
+
+
+def require_marks(template: str) -> None:
+    """Raise ChatTemplateError where a template has no `{% generation %}` block, and so marks no assistant tokens."""
+    if not _GENERATION_BLOCK.search(template):
+        raise ChatTemplateError(
+            "0 assistant tokens: the chat template has no {% generation %} markers, so nothing says which tokens are "
+            "the assistant's. Copy the template to a file, put {% generation %} ... {% endgeneration %} round the "
+            "assistant's content and its end-of-turn token, and pass it with --chat-template FILE."
+        )
+
+
+def marked_tokens(offsets: Int64, spans: Spans) -> NDArray[np.bool_]:
+    """Which tokens lie in the spans, wholly or in part.
+
+    offsets: [T, 2], first and past-the-last character of each token.   spans: characters, likewise.
+    """
+    starts, ends = offsets[:, 0], offsets[:, 1]
+    marked = np.zeros(len(offsets), np.bool_)
+    for first, past in spans:
+        marked |= (starts < past) & (ends > first)
+    return marked
+
+
+def think_spans(text: str, spans: Spans) -> list[tuple[int, int]]:
+    """The parts of the assistant's spans from `<think>` through `</think>`, tags included.
+
+    A span whose opening tag stands right before it (where the template opens it) counts from its beginning; one
+    that is never closed, to its end.
+    """
+    found: list[tuple[int, int]] = []
+    for first, past in spans:
+        opened = text[:first].rstrip().endswith(_THINK_OPEN)
+        place = first
+        while True:
+            start = place if opened else text.find(_THINK_OPEN, place, past)
+            if start < 0:
+                break
+            close = text.find(_THINK_CLOSE, start, past)
+            place = past if close < 0 else close + len(_THINK_CLOSE)
+            found.append((start, place))
+            opened = False
+    return found
+
+
+def marked_text(pieces: Sequence[str], marked: NDArray[np.bool_], start: str = "[[", end: str = "]]") -> str:
+    """The conversation's text with its marked runs between `start` and `end`.
+
+    pieces: the text of each run of equally marked tokens is the join of its pieces.
+    """
+    text, inside = [], False
+    for piece, is_marked in zip(pieces, marked, strict=True):
+        if is_marked != inside:
+            text.append(start if is_marked else end)
+            inside = bool(is_marked)
+        text.append(piece)
+    return "".join(text) + (end if inside else "")

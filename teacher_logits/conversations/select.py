@@ -1,0 +1,52 @@
+"""Which conversations a run takes. The choice depends on the options and the dataset alone, so a resumed run makes
+the same one, and a larger --limit only adds to it."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from teacher_logits.conversations.source import Source
+from teacher_logits.errors import DatasetError
+from teacher_logits.records import Int64
+from teacher_logits.settings import ExtractionConfig
+
+log = logging.getLogger(__name__)
+
+_OTHERS = "*"
+_WITHOUT = ""
+
+
+def select_rows(source: Source, config: ExtractionConfig) -> Int64:
+    """Rows of the source's split, ascending: offset, then --sample-subject, then --limit, in order or at random.
+
+    Raises DatasetError where nothing is left.
+    """
+    rows = source.rows[config.start_offset :]
+    if config.random_sample:
+        rows = rows[np.random.default_rng(config.seed).permutation(len(rows))]
+    if config.sample_subject is not None:
+        assert config.subject_col is not None
+        subjects = source.column(config.subject_col, "--subject-col").to_pandas().iloc[rows]
+        rows = rows[_within_quota(subjects, config.sample_subject)]
+    rows = np.sort(rows[: config.limit])
+    if not len(rows):
+        raise DatasetError(
+            f"No conversation is selected: the split has {len(source.rows):,} rows. Check --split, --start-offset, "
+            "--limit and --sample-subject."
+        )
+    return rows
+
+
+def _within_quota(subjects: "pd.Series", quota: dict[str, int]) -> np.ndarray:
+    """Which rows are among the first `quota[subject]` of their subject, in the order given."""
+    names = subjects.fillna(_WITHOUT).astype(str)
+    unknown = [name for name in quota if name not in (_OTHERS, _WITHOUT) and not (names == name).any()]
+    if unknown:
+        known = ", ".join(map(repr, names.unique()[:20]))
+        raise DatasetError(f"--sample-subject names {unknown[0]!r}, which no row has. Subjects there are: {known}.")
+    allowed = names.map(lambda name: quota.get(name, quota.get(_OTHERS, 0) if name != _WITHOUT else 0))
+    chosen = (names.groupby(names).cumcount() < allowed).to_numpy()
+    for name, count in names[chosen].value_counts().items():
+        log.info("subject %r: %s conversations", name, f"{count:,}")
+    return chosen
