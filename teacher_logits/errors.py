@@ -41,8 +41,11 @@ class FormatError(InputError):
     """A logits dataset that can't be read: not there, another format version, or damaged."""
 
 
-class HubError(TeacherLogitsError):
-    """The Hub refused, or did not answer for longer than `--hub-retry-seconds`. Rows wait in the cache folder."""
+class UploadError(TeacherLogitsError):
+    """The output takes no more: it refused, was changed by somebody else, or did not answer for too long.
+
+    Whatever it has not taken waits in the cache folder.
+    """
 
 
 class NonFiniteLogitsError(TeacherLogitsError):

@@ -20,7 +20,7 @@ _GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 
-class Unusable(Exception):  # noqa: N818 - a finding about one conversation, not an error of the run
+class Unusable(Exception):
     """A conversation that can't be used; its text is the reason, as it stands in skipped.jsonl."""
 
 

@@ -1,0 +1,1 @@
+"""The three programs: options in, exit code out."""

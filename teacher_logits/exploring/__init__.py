@@ -1,0 +1,70 @@
+"""Reading a logits dataset back: samples, probabilities, the text they belong to. Imports torch nowhere.
+
+sources      a folder or a Hub dataset, file by file     runs      the run behind it
+loading      as a datasets.Dataset                       samples   one conversation's entries
+decoding     16-bit numbers to probabilities             tokens    ids to text
+analysis     what the teacher thought of each token      summary   the whole dataset in numbers
+text, conversation   views as text                       printing  the same, printed
+"""
+
+from teacher_logits.codec import unpack_indices
+from teacher_logits.exploring.analysis import (
+    TokenChoice,
+    TokenProbability,
+    analyze_token_probabilities,
+    decode_top_tokens,
+    most_surprising,
+)
+from teacher_logits.exploring.conversation import conversation_text
+from teacher_logits.exploring.decoding import (
+    dequantize_all_logits,
+    dequantize_logits,
+    dequantize_sampled_logits,
+    dequantize_top_logits,
+    get_nucleus_probability_mass,
+    logits_to_probs,
+)
+from teacher_logits.exploring.loading import load_logit_dataset
+from teacher_logits.exploring.optional import MissingLibraryError
+from teacher_logits.exploring.printing import (
+    print_sample_info,
+    print_top_tokens,
+    visualize_conversation_probabilities,
+)
+from teacher_logits.exploring.runs import load_extraction_config, load_tokenizer, tokenizer_of
+from teacher_logits.exploring.samples import NoSuchSampleError, get_sample, read_sample
+from teacher_logits.exploring.sources import open_source
+from teacher_logits.exploring.summary import DatasetSummary, summarize, summary_text
+from teacher_logits.exploring.text import surprises_text
+
+__all__ = [
+    "DatasetSummary",
+    "MissingLibraryError",
+    "NoSuchSampleError",
+    "TokenChoice",
+    "TokenProbability",
+    "analyze_token_probabilities",
+    "conversation_text",
+    "decode_top_tokens",
+    "dequantize_all_logits",
+    "dequantize_logits",
+    "dequantize_sampled_logits",
+    "dequantize_top_logits",
+    "get_nucleus_probability_mass",
+    "get_sample",
+    "load_extraction_config",
+    "load_logit_dataset",
+    "load_tokenizer",
+    "logits_to_probs",
+    "most_surprising",
+    "open_source",
+    "print_sample_info",
+    "print_top_tokens",
+    "read_sample",
+    "summarize",
+    "summary_text",
+    "surprises_text",
+    "tokenizer_of",
+    "unpack_indices",
+    "visualize_conversation_probabilities",
+]

@@ -1,0 +1,93 @@
+"""The run that made a dataset: its options and metadata, from checkpoint.json or from a shard itself."""
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from teacher_logits.errors import FormatError, TeacherError
+from teacher_logits.exploring.sources import Source, open_source
+from teacher_logits.shards import FORMAT_VERSION, read_metadata
+
+CHECKPOINT = "checkpoint.json"
+
+
+def load_extraction_config(source: str | Path, revision: str | None = None) -> dict[str, Any]:
+    """What checkpoint.json tells of the run behind a dataset.
+
+    source: a folder or a Hub dataset id.   revision: branch, tag or commit of the latter.
+    Returns {"format_version", "fingerprint", "complete", "total_samples", "total_tokens", "shards", "config",
+    "metadata"}. Without a checkpoint.json the metadata comes from the first shard, "config" and "shards" are empty,
+    and "complete" and the totals are None. Raises FormatError where there is neither, or another format version.
+    """
+    return run_of_source(open_source(source, revision))
+
+
+def run_of_source(source: Source) -> dict[str, Any]:
+    """The run behind an opened dataset, as `load_extraction_config` returns it."""
+    content = source.read(CHECKPOINT)
+    if content is None:
+        return _run_of_shard(source)
+    try:
+        run = json.loads(content)
+    except ValueError as error:
+        raise FormatError(f"{CHECKPOINT} of {source.name} is not JSON ({error}).") from error
+    if not isinstance(run, dict) or not all(isinstance(run.get(key), dict) for key in ("config", "metadata")):
+        raise FormatError(f"{CHECKPOINT} of {source.name} is not one of a logits dataset (no config and metadata).")
+    if run.get("format_version") != FORMAT_VERSION:
+        raise FormatError(
+            f"{source.name} has format version {run.get('format_version')!r}, and this reader knows version "
+            f"{FORMAT_VERSION}. Update teacher-logits."
+        )
+    return run
+
+
+def _run_of_shard(source: Source) -> dict[str, Any]:
+    first = next(iter(source.splits().values()))[0]
+    with source.errors(), source.open(first) as stream:
+        metadata = read_metadata(stream)
+    return {
+        "format_version": metadata["format_version"],
+        "fingerprint": metadata.get("fingerprint"),
+        "complete": None,
+        "total_samples": None,
+        "total_tokens": None,
+        "shards": {},
+        "config": {},
+        "metadata": metadata,
+    }
+
+
+def told(run: Mapping[str, Any], name: str) -> Any:
+    """The run's option `name`, else the value of that name in its metadata, else None."""
+    value = (run.get("config") or {}).get(name)
+    return (run.get("metadata") or {}).get(name) if value is None else value
+
+
+def tokenizer_of(run: Mapping[str, Any]) -> Any:
+    """The tokenizer of the run's teacher, from the Hub or the folder that `config["model"]` names.
+
+    Raises TeacherError where the run names no model or its tokenizer can't be loaded.
+    """
+    model = told(run, "model")
+    if not model:
+        raise TeacherError(
+            "This sample doesn't tell which model it is from. Pass tokenizer=AutoTokenizer.from_pretrained(...)."
+        )
+    return load_tokenizer(model, (run.get("metadata") or {}).get("model_revision") or told(run, "revision"))
+
+
+@functools.lru_cache(maxsize=4)
+def load_tokenizer(model: str, revision: str | None = None) -> Any:
+    """The tokenizer of a model; code that comes with it isn't run. Raises TeacherError where it can't be loaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model, revision=revision)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TeacherError(
+            f"The tokenizer of {model} can't be loaded ({reason}). Give one: tokenizer= in Python, --tokenizer in a "
+            "terminal."
+        ) from error

@@ -1,0 +1,188 @@
+"""One conversation's entries, found in a dataset or in its files and unpacked token by token."""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from teacher_logits.codec import CONTRACT_COLUMNS, unpack_indices
+from teacher_logits.errors import FormatError
+from teacher_logits.exploring.loading import run_of_dataset
+from teacher_logits.exploring.runs import run_of_source
+from teacher_logits.exploring.sources import Source
+from teacher_logits.shards import read_indices, shard_footer
+
+_PER_TOKEN = {
+    "top_counts": np.int64,
+    "top_min": np.float32,
+    "top_max": np.float32,
+    "sampled_min": np.float32,
+    "sampled_max": np.float32,
+    "logsumexp": np.float64,
+}
+_OPTIONAL_PER_TOKEN = {
+    "logsumexp_t2": np.float32,
+    "logsumexp_t4": np.float32,
+    "token_logprob": np.float32,
+    "positions": np.int32,
+}
+
+
+class NoSuchSampleError(FormatError, IndexError):
+    """The dataset has no row at that place, or none with that number."""
+
+
+def get_sample(dataset: Any, place: int | None = None, *, index: int | None = None) -> dict[str, Any]:
+    """One conversation's entries, ids unpacked.
+
+    dataset: from `load_logit_dataset`, streaming or not.   place: 0, 1, ... in the dataset, where the longest
+    conversations stand first.   index: instead of a place, the conversation's number in the source dataset.
+
+    Returns, for n stored assistant tokens and S samples each:
+      index, num_tokens                              numbers; num_tokens = n
+      top_indices, top_logits_quantized              n arrays of the nucleus: ids (int64), logits (uint16)
+      sampled_indices, sampled_logits_quantized      n arrays [S], in the order of the draws
+      top_counts, top_min, top_max, sampled_min, sampled_max, logsumexp     arrays [n]
+      token_logprob, logsumexp_t2, logsumexp_t4, positions                  arrays [n], where the columns are there
+      input_ids                                      the whole conversation, where the column is there
+      logits_dtype, run                              of the run, as far as the dataset tells it: None, {}
+    Entry i describes the distribution that predicts token `input_ids[positions[i]]`.
+
+    Raises NoSuchSampleError (an IndexError and a FormatError), and FormatError where the row is damaged.
+    """
+    if (place is None) == (index is None):
+        raise TypeError("get_sample takes either a place or index=, a number of the source dataset")
+    plain = dataset.with_format(None)
+    if place is None:
+        assert index is not None
+        row = _numbered_row(plain, index)
+    else:
+        row = _placed_row(plain, place)
+    return unpack_row(row, run_of_dataset(dataset))
+
+
+def read_sample(
+    source: Source, split: str | None = None, place: int | None = None, index: int | None = None
+) -> dict[str, Any]:
+    """The same from the dataset's files, reading one row group and, for `index`, that column of the shards."""
+    _, shards = source.shards(split)
+    first = 0
+    for name in shards:
+        with source.errors(), source.open(name) as stream:
+            if index is not None:
+                found = np.flatnonzero(read_indices(stream) == index)
+                row = int(found[0]) if len(found) else None
+            else:
+                rows = shard_footer(stream).num_rows
+                row = place - first if place is not None and first <= place < first + rows else None
+                first += rows
+            if row is not None:
+                stream.seek(0)
+                return unpack_row(_read_row(stream, row), run_of_source(source))
+    raise _no_place(place, first) if place is not None else _no_number(index)
+
+
+def unpack_row(row: Mapping[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """The sample in a stored row of plain Python values or arrays. Raises FormatError where it is damaged."""
+    missing = [name for name in CONTRACT_COLUMNS if row.get(name) is None]
+    if missing:
+        raise FormatError(f"The row lacks {', '.join(missing)}; it isn't a whole row of a logits dataset.")
+    optional = {name: dtype for name, dtype in _OPTIONAL_PER_TOKEN.items() if row.get(name) is not None}
+    columns = {name: np.asarray(row[name], dtype) for name, dtype in (_PER_TOKEN | optional).items()}
+    tokens = int(row["num_tokens"])
+    for name, values in columns.items():
+        if len(values) != tokens:
+            raise FormatError(f"Row {row['index']} is damaged: {len(values)} values in {name} for {tokens} tokens.")
+    nucleus_ends = np.cumsum(columns["top_counts"])[:-1]
+    sample = {
+        "index": int(row["index"]),
+        "num_tokens": tokens,
+        "top_indices": _split(_ids(row, "top"), nucleus_ends, tokens),
+        "top_logits_quantized": _split(_quantized(row, "top"), nucleus_ends, tokens),
+        "sampled_indices": _split(_ids(row, "sampled"), tokens, tokens),
+        "sampled_logits_quantized": _split(_quantized(row, "sampled"), tokens, tokens),
+        **columns,
+        "logits_dtype": (run.get("metadata") or {}).get("logits_dtype"),
+        "run": run,
+    }
+    if row.get("input_ids") is not None:
+        sample["input_ids"] = np.asarray(row["input_ids"], np.int32)
+    _check_lengths(sample)
+    return sample
+
+
+def _ids(row: Mapping[str, Any], kind: str) -> np.ndarray:
+    low = np.asarray(row[f"{kind}_indices_low"], np.uint16)
+    try:
+        return unpack_indices(low, row[f"{kind}_indices_high"])
+    except ValueError as error:
+        raise FormatError(f"Row {row['index']} is damaged: {error}") from error
+
+
+def _quantized(row: Mapping[str, Any], kind: str) -> np.ndarray:
+    return np.asarray(row[f"{kind}_logits_quantized"], np.uint16)
+
+
+def _split(values: np.ndarray, ends: Any, tokens: int) -> list[np.ndarray]:
+    """`values` in one array a token: at `ends`, or in equal parts where that is a number."""
+    if not tokens:
+        return []
+    return np.array_split(values, ends) if isinstance(ends, int) else np.split(values, ends)
+
+
+def _check_lengths(sample: Mapping[str, Any]) -> None:
+    sizes = sample["top_counts"]
+    widths = np.array([len(ids) for ids in sample["sampled_indices"]])
+    wanted = {"top": sizes, "sampled": widths[:1].repeat(len(widths))}
+    for kind, lengths in wanted.items():
+        for name in (f"{kind}_indices", f"{kind}_logits_quantized"):
+            if any(len(part) != length for part, length in zip(sample[name], lengths, strict=True)):
+                raise FormatError(f"Row {sample['index']} is damaged: {name} has not one part for every token.")
+
+
+def _placed_row(dataset: Any, place: int) -> Mapping[str, Any]:
+    if hasattr(dataset, "__len__"):
+        if not 0 <= place < len(dataset):
+            raise _no_place(place, len(dataset))
+        return dataset[int(place)]
+    if place < 0:
+        raise NoSuchSampleError(f"There is no row {place}: a streamed dataset counts from 0.")
+    for row in islice(dataset.skip(place), 1):
+        return row
+    raise NoSuchSampleError(f"There is no row {place}: the dataset has at most {place} rows.")
+
+
+def _numbered_row(dataset: Any, index: int) -> Mapping[str, Any]:
+    if hasattr(dataset, "__len__"):
+        numbers = dataset.select_columns(["index"]).with_format("numpy")[:]["index"]
+        places = np.flatnonzero(np.asarray(numbers) == index)
+        if len(places):
+            return dataset[int(places[0])]
+    else:
+        for row in dataset:
+            if row["index"] == index:
+                return row
+    raise _no_number(index)
+
+
+def _read_row(stream: Any, row: int) -> Mapping[str, Any]:
+    with pq.ParquetFile(stream) as file:
+        for group in range(file.metadata.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if row < rows:
+                return file.read_row_group(group).slice(row, 1).to_pylist()[0]
+            row -= rows
+    raise AssertionError("the row was found in this shard")
+
+
+def _no_place(place: int, rows: int) -> NoSuchSampleError:
+    return NoSuchSampleError(f"There is no row {place}: the dataset has {rows:,} rows, counted from 0.")
+
+
+def _no_number(index: int | None) -> NoSuchSampleError:
+    return NoSuchSampleError(
+        f"No row has index {index}. That is a number of the source dataset; for a place in this one give it without "
+        "index (--index)."
+    )

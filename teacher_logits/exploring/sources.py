@@ -1,0 +1,162 @@
+"""Where a logits dataset lies: a folder or a Hub dataset, with the few things that are read from either."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+from teacher_logits.errors import FormatError
+from teacher_logits.settings import is_folder, local_folder
+
+_HUB_ID = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
+_SHARD = re.compile(r"(?P<split>\w+)-[0-9a-f]{8}(-w\d+)?-\d{5,}\.parquet")
+_READ_AHEAD = 65536
+"""Bytes fetched from the Hub at a time: columns are read in small pieces, and more would fetch the whole shard."""
+
+
+class Source(ABC):
+    """The files of one logits dataset. Names are relative to it: 'checkpoint.json', 'data/....parquet'."""
+
+    name: str
+    """How the user called it."""
+
+    @abstractmethod
+    def data_files(self) -> list[str]:
+        """Names of the Parquet files under data/, sorted."""
+
+    @abstractmethod
+    def open(self, name: str) -> IO[bytes]:
+        """A file for reading at any place. Raises FileNotFoundError where it isn't there."""
+
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+
+    def errors(self) -> AbstractContextManager[None]:
+        """A block in which what the Hub's client raises becomes a FormatError."""
+        return nullcontext()
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a small file, or None where it isn't there."""
+        try:
+            with self.errors(), self.open(name) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def splits(self) -> dict[str, list[str]]:
+        """Each split's shards in their order, which is that of the rows.
+
+        Raises FormatError where there is no shard at all.
+        """
+        splits: dict[str, list[str]] = {}
+        for name in self.data_files():
+            if match := _SHARD.fullmatch(Path(name).name):
+                splits.setdefault(match["split"], []).append(name)
+        if not splits:
+            raise FormatError(
+                f"{self.name} has no shards (data/<split>-<run>-<number>.parquet). Either it isn't a logits dataset, "
+                "or its run has not finished a shard yet."
+            )
+        return splits
+
+    def shards(self, split: str | None = None) -> tuple[str, list[str]]:
+        """The split's name and shards; without `split` those of the only one. Raises FormatError."""
+        splits = self.splits()
+        return (chosen := choose_split(self.name, list(splits), split)), splits[chosen]
+
+
+class FolderSource(Source):
+    """A folder on this machine."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    def data_files(self) -> list[str]:
+        return sorted(f"data/{path.name}" for path in (self.folder / "data").glob("*.parquet"))
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self.folder / name).open("rb")
+
+    def size(self, name: str) -> int:
+        return (self.folder / name).stat().st_size
+
+
+class HubSource(Source):
+    """A dataset on the Hub, read by ranges without a copy on this disk."""
+
+    def __init__(self, repo_id: str, revision: str | None) -> None:
+        from huggingface_hub import HfApi, HfFileSystem
+
+        self.name = repo_id
+        with self.errors():
+            tree = list(HfApi().list_repo_tree(repo_id, recursive=True, repo_type="dataset", revision=revision))
+        # Folders have no size.
+        self._sizes: dict[str, int] = {entry.path: entry.size for entry in tree if hasattr(entry, "size")}
+        self._files: Any = HfFileSystem()
+        self._root = f"datasets/{repo_id}" + (f"@{quote(revision, safe='')}" if revision else "")
+
+    def data_files(self) -> list[str]:
+        return sorted(name for name in self._sizes if name.startswith("data/") and name.endswith(".parquet"))
+
+    def open(self, name: str) -> IO[bytes]:
+        if name not in self._sizes:
+            raise FileNotFoundError(f"{self.name} has no {name}")
+        with self.errors():
+            return self._files.open(f"{self._root}/{name}", "rb", block_size=_READ_AHEAD)
+
+    def size(self, name: str) -> int:
+        return self._sizes[name]
+
+    def errors(self) -> AbstractContextManager[None]:
+        return _hub_errors(self.name)
+
+
+def open_source(source: str | Path, revision: str | None = None) -> Source:
+    """The dataset that `source` names: a folder where it begins like one or exists, else a dataset on the Hub.
+
+    Raises FormatError where there is no such folder or dataset, or it can't be reached.
+    """
+    text = str(source)
+    folder = local_folder(text)
+    if folder.is_dir():
+        return FolderSource(folder, text)
+    if isinstance(source, Path) or is_folder(text):
+        raise FormatError(f"There is no folder {text}. Give the --output of an extraction.")
+    if not _HUB_ID.fullmatch(text):
+        raise FormatError(f"{text!r} is neither a folder that exists nor the id of a Hub dataset (owner/name).")
+    return HubSource(text, revision)
+
+
+def choose_split(name: str, splits: list[str], wanted: str | None) -> str:
+    """`wanted`, or the only split there is. Raises FormatError where that leaves none."""
+    if wanted is None and len(splits) == 1:
+        return splits[0]
+    if wanted in splits:
+        return str(wanted)
+    problem = "has several splits" if wanted is None else f"has no split {wanted!r}"
+    raise FormatError(f"{name} {problem}. Choose one of: {', '.join(splits)}.")
+
+
+@contextmanager
+def _hub_errors(repo_id: str) -> Iterator[None]:
+    from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        yield
+    except GatedRepoError as error:
+        raise FormatError(f"{repo_id} is gated on the Hub: ask its owner for access, then hf auth login.") from error
+    except RepositoryNotFoundError as error:
+        raise FormatError(
+            f"There is no folder {repo_id} here, and no such dataset on the Hub that this account may read. For a "
+            "private one: hf auth login, or set HF_TOKEN."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise FormatError(f"{repo_id} has no such revision on the Hub.") from error
+    except FileNotFoundError:
+        raise
+    except (OSError, HTTPError) as error:
+        raise FormatError(f"{repo_id} can't be read from the Hub ({type(error).__name__}: {error}).") from error

@@ -1,0 +1,87 @@
+"""An output in a local folder."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from teacher_logits.errors import OutputError, UploadError
+from teacher_logits.files import PUBLIC_FILE, copy_file, remove_leftovers, write_bytes
+from teacher_logits.hub.checkpoint import CARD_FILE, CHECKPOINT_FILE, SKIPPED_FILE
+from teacher_logits.hub.repository import Addition, Snapshot
+from teacher_logits.records import Int64
+from teacher_logits.shards import read_indices
+
+_LAST = (CARD_FILE, SKIPPED_FILE, CHECKPOINT_FILE)
+"""Written after the shards: checkpoint.json last of all, so that it never names a shard that isn't there."""
+
+
+class FolderRepository:
+    """A folder with the files of a dataset repository. To commit is to copy, flush and rename."""
+
+    seconds_between_commits = 0.0
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def address(self) -> str:
+        return str(self._folder)
+
+    @property
+    def loading_name(self) -> str:
+        return str(self._folder)
+
+    def create(self) -> None:
+        try:
+            (self._folder / "data").mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self._folder)
+            remove_leftovers(self._folder / "data")
+        except OSError as error:
+            raise OutputError(f"The output folder {self._folder} can't be created: {error}.") from error
+        if not os.access(self._folder, os.W_OK):
+            raise OutputError(f"The output folder {self._folder} can't be written. Choose another --output.")
+
+    def snapshot(self) -> Snapshot:
+        if self._folder.exists() and not self._folder.is_dir():
+            raise OutputError(f"--output {self._folder} is a file; name a folder.")
+        files = {path.relative_to(self._folder).as_posix(): None for path in self._folder.rglob("*") if path.is_file()}
+        kept = {name: self.read_bytes(name) if name in files else None for name in (CHECKPOINT_FILE, SKIPPED_FILE)}
+        return Snapshot(files, kept[CHECKPOINT_FILE], kept[SKIPPED_FILE])
+
+    def read_indices(self, shard: str) -> Int64:
+        return read_indices(self._inside(shard))
+
+    def read_bytes(self, path: str) -> bytes:
+        return self._inside(path).read_bytes()
+
+    def upload(self, path: str, local: Path) -> None:
+        """Nothing to do: a commit copies."""
+
+    def commit(self, additions: Mapping[str, Addition], deletions: Sequence[str], message: str) -> None:
+        try:
+            for path in deletions:
+                self._inside(path).unlink(missing_ok=True)
+            for path in sorted(additions, key=lambda path: (_LAST.index(path) if path in _LAST else -1, path)):
+                self._put(path, additions[path])
+        except OSError as error:
+            raise UploadError(
+                f"Nothing more can be written to {self._folder} ({error}). Make room or mend it, then go on with "
+                "--resume; what isn't there yet waits in the cache folder."
+            ) from error
+
+    def _put(self, path: str, content: Addition) -> None:
+        final = self._inside(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            write_bytes(final, content, PUBLIC_FILE)
+        else:
+            copy_file(content, final, PUBLIC_FILE)
+
+    def _inside(self, path: str) -> Path:
+        """The file that a path of the dataset means; a path that leads out of the folder is refused."""
+        parts = PurePosixPath(path).parts
+        if path.startswith("/") or ".." in parts:
+            raise OutputError(
+                f"{path!r} leads out of the output folder; the checkpoint or listing is not to be trusted."
+            )
+        return self._folder.joinpath(*parts)

@@ -1,0 +1,137 @@
+"""An output on the Hugging Face Hub. The only place that writes to the Hub."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from teacher_logits.errors import OutputError, UploadError
+from teacher_logits.hub.checkpoint import CHECKPOINT_FILE, SKIPPED_FILE
+from teacher_logits.hub.repository import Addition, Snapshot
+from teacher_logits.records import Int64
+from teacher_logits.shards import read_indices
+
+_REFUSED = (401, 403)
+
+
+class HubRepository:
+    """A dataset repository on the Hub. Every commit names the one it builds on, so nobody's work is overwritten."""
+
+    seconds_between_commits = 60.0
+    """The Hub allows about 128 commits an hour in a repository."""
+
+    def __init__(self, repo_id: str, private: bool = False, api: HfApi | None = None) -> None:
+        self._repo_id, self._private = repo_id, private
+        self._api = api or HfApi()
+        self._head: str | None = None
+        """The commit that the next one builds on."""
+        self._uploaded: dict[str, CommitOperationAdd] = {}
+        """Shards whose bytes the Hub has already."""
+
+    @property
+    def address(self) -> str:
+        return f"Hub dataset {self._repo_id}"
+
+    @property
+    def loading_name(self) -> str:
+        return self._repo_id
+
+    def create(self) -> None:
+        try:
+            url = self._api.create_repo(self._repo_id, repo_type="dataset", private=self._private, exist_ok=True)
+        except (LocalTokenNotFoundError, HFValidationError) as error:
+            raise OutputError(self._refusal(error)) from error
+        except HfHubHTTPError as error:
+            if status_of(error) in (400, *_REFUSED):
+                raise OutputError(self._refusal(error)) from error
+            raise
+        self._repo_id = url.repo_id  # with the name space it was created in
+
+    def snapshot(self) -> Snapshot:
+        try:
+            info = self._api.dataset_info(self._repo_id)
+        except (LocalTokenNotFoundError, HFValidationError, GatedRepoError) as error:
+            raise OutputError(self._refusal(error)) from error
+        except RepositoryNotFoundError:
+            return Snapshot({}, None, None)  # or one that the token may not see: `create` finds that out
+        except HfHubHTTPError as error:
+            if status_of(error) in _REFUSED:
+                raise OutputError(self._refusal(error)) from error
+            raise
+        self._head = info.sha
+        files: dict[str, str | None] = {}
+        for entry in self._api.list_repo_tree(self._repo_id, recursive=True, revision=self._head, repo_type="dataset"):
+            if hasattr(entry, "blob_id"):
+                files[entry.path] = entry.lfs.sha256 if entry.lfs else None
+        kept = {name: self.read_bytes(name) if name in files else None for name in (CHECKPOINT_FILE, SKIPPED_FILE)}
+        return Snapshot(files, kept[CHECKPOINT_FILE], kept[SKIPPED_FILE])
+
+    def read_indices(self, shard: str) -> Int64:
+        # Without a cache, only the footer and the one column travel: a hundredth of the file.
+        files = HfFileSystem(endpoint=self._api.endpoint, token=self._api.token, skip_instance_cache=True)
+        with files.open(self._place(shard), "rb", block_size=1 << 16, cache_type="none") as stream:
+            return read_indices(stream)
+
+    def read_bytes(self, path: str) -> bytes:
+        files = HfFileSystem(endpoint=self._api.endpoint, token=self._api.token, skip_instance_cache=True)
+        return files.cat_file(self._place(path))
+
+    def upload(self, path: str, local: Path) -> None:
+        if path not in self._uploaded:
+            addition = CommitOperationAdd(path, local)
+            self._api.preupload_lfs_files(self._repo_id, [addition], repo_type="dataset", free_memory=False)
+            self._uploaded[path] = addition
+
+    def commit(self, additions: Mapping[str, Addition], deletions: Sequence[str], message: str) -> None:
+        operations: list[Any] = [CommitOperationDelete(path) for path in deletions]
+        for path, content in additions.items():
+            operations.append(self._uploaded.get(path) or CommitOperationAdd(path, content))
+        try:
+            done = self._api.create_commit(
+                self._repo_id, operations, commit_message=message, repo_type="dataset", parent_commit=self._head
+            )
+        except RepositoryNotFoundError as error:
+            raise UploadError(self._gone(error)) from error
+        except HfHubHTTPError as error:
+            if status_of(error) in _REFUSED:
+                raise UploadError(self._gone(error)) from error
+            raise
+        self._head = done.oid
+        for path in additions:
+            self._uploaded.pop(path, None)
+
+    def _place(self, path: str) -> str:
+        return f"datasets/{self._repo_id}@{self._head or 'main'}/{path}"
+
+    def _refusal(self, error: Exception) -> str:
+        return (
+            f"The Hub refuses {self._repo_id} as --output ({reason_of(error)}). Log in with `hf auth login` or set "
+            "HF_TOKEN to a token that may write there, or give a folder such as ./my-logits."
+        )
+
+    def _gone(self, error: Exception) -> str:
+        return (
+            f"The Hub takes nothing more for {self._repo_id} ({reason_of(error)}): the token has no right to write any "
+            "more, or the repository is gone. Everything is kept in the cache folder; mend it and go on with --resume."
+        )
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error of the client stands for, or None."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def reason_of(error: BaseException) -> str:
+    """An error of the client in one line, without addresses that carry signatures."""
+    status = status_of(error)
+    text = getattr(error, "server_message", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = text.split(" for url")[0].strip()
+    return f"{status}: {text}" if status is not None and not text.startswith(str(status)) else text

@@ -1,0 +1,69 @@
+"""What an output must be able to do, whether it lies on the Hub or in a folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from teacher_logits.records import Int64
+from teacher_logits.settings import is_folder, local_folder
+
+Addition = Path | bytes
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An output at one instant."""
+
+    files: Mapping[str, str | None]
+    """Every file by its path, with the SHA-256 of its content where that is known without reading it."""
+    checkpoint: bytes | None
+    """Content of checkpoint.json."""
+    skipped: bytes | None
+    """Content of skipped.jsonl."""
+
+    @property
+    def shards(self) -> list[str]:
+        """Paths of the Parquet files under data/."""
+        return sorted(path for path in self.files if path.startswith("data/") and path.endswith(".parquet"))
+
+
+class Repository(Protocol):
+    """An output. Failures that pass by are retried by the uploader; those that don't are raised as UploadError."""
+
+    seconds_between_commits: float
+    """How far apart commits must be."""
+
+    @property
+    def address(self) -> str:
+        """Where it is, for messages."""
+
+    @property
+    def loading_name(self) -> str:
+        """What `load_dataset` takes."""
+
+    def create(self) -> None:
+        """Make it exist, and find out whether it can be written."""
+
+    def snapshot(self) -> Snapshot:
+        """What it holds now; empty where it doesn't exist. Commits that follow expect it to be so still."""
+
+    def read_indices(self, shard: str) -> Int64:
+        """Source numbers of a shard's rows."""
+
+    def read_bytes(self, path: str) -> bytes:
+        """The content of a file."""
+
+    def upload(self, path: str, local: Path) -> None:
+        """Bring a shard's bytes to the output ahead of its commit, where that is possible."""
+
+    def commit(self, additions: Mapping[str, Addition], deletions: Sequence[str], message: str) -> None:
+        """Add and remove files in one step. Doing it again with the same content is harmless."""
+
+
+def open_repository(output: str, private: bool = False) -> Repository:
+    """The output that `--output` names."""
+    from teacher_logits.hub.folder import FolderRepository
+    from teacher_logits.hub.hub_repository import HubRepository
+
+    return FolderRepository(local_folder(output)) if is_folder(output) else HubRepository(output, private)

@@ -1,0 +1,125 @@
+"""Rows that wait to fill a shard: in memory while the run works, under `pending/` when it stops."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from teacher_logits.errors import FormatError
+from teacher_logits.files import atomic_path
+from teacher_logits.journal.cache import RunCache
+from teacher_logits.shards import MAX_SHARD_BYTES, read_table, write_shard
+
+WriteShard = Callable[[pa.Table], None]
+
+
+class RowBuffer:
+    """First in, first out. Hands full shards to `write`, which must have them on disk when it returns."""
+
+    def __init__(self, cache: RunCache, write: WriteShard, rows_per_shard: int, shard_mb: float | None) -> None:
+        self._cache, self._write = cache, write
+        self._rows_per_shard = rows_per_shard
+        self._bytes_per_shard = int(min(MAX_SHARD_BYTES, (shard_mb or MAX_SHARD_BYTES) * 1e6))
+        self._tables: deque[pa.Table] = deque()
+        self._pending_files: list[Path] = []
+        """Files whose rows stand at the front of the buffer."""
+        self._pending_rows = 0
+        """How many of the rows at the front come from them."""
+
+    @property
+    def rows(self) -> int:
+        """Rows waiting."""
+        return sum(table.num_rows for table in self._tables)
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows, and write as many full shards as there are."""
+        if table.num_rows:
+            self._tables.append(table)
+        while (count := self._full()) is not None:
+            self._write_front(count)
+
+    def flush(self) -> None:
+        """Write what is left as a last, smaller shard."""
+        if self.rows:
+            self._write_front(self.rows)
+
+    def save(self, metadata: Mapping[str, Any]) -> int:
+        """Keep what is left under `pending/`, and return how many rows that is. The buffer is empty afterwards."""
+        rows = self.rows
+        if rows:
+            # A name of its own first, then the old files go: at no instant are the rows nowhere.
+            number = 1 + max(
+                (_number(path) for path in self._cache.pending_folder.glob("pending-*.parquet")), default=-1
+            )
+            with atomic_path(self._cache.pending_folder / f"pending-{number:05d}.parquet") as temporary:
+                write_shard(pa.concat_tables(self._tables), temporary, metadata)
+        self._tables.clear()
+        self._drop_pending_files()
+        return rows
+
+    def load(self, done: set[int], schema: pa.Schema) -> set[int]:
+        """Take in the rows under `pending/` that are in no shard yet (`done`), and return their source numbers.
+
+        A file that can't be read, or has other columns, is set aside; its rows will be computed again.
+        """
+        loaded: set[int] = set()
+        for path in sorted(self._cache.pending_folder.glob("pending-*.parquet")):
+            try:
+                table = read_table(path).replace_schema_metadata(None)
+                if not table.schema.equals(schema):
+                    raise FormatError(f"{path} has other columns than this run.")
+            except FormatError:
+                self._cache.set_aside(path)
+                continue
+            new = [index not in done and index not in loaded for index in table.column("index").to_pylist()]
+            table = table.filter(pa.array(new, pa.bool_()))
+            loaded.update(table.column("index").to_pylist())
+            self._pending_files.append(path)
+            if table.num_rows:
+                self._tables.append(table)
+        self._pending_rows = self.rows
+        if not self._pending_rows:
+            self._drop_pending_files()
+        return loaded
+
+    def _full(self) -> int | None:
+        """Rows of the next shard, where enough are waiting for one."""
+        rows, size = 0, 0
+        for table in self._tables:
+            bytes_per_row = table.nbytes / table.num_rows
+            fitting = max(1 if rows == 0 else 0, int((self._bytes_per_shard - size) // bytes_per_row))
+            taken = min(table.num_rows, self._rows_per_shard - rows, fitting)
+            rows, size = rows + taken, size + taken * bytes_per_row
+            if rows == self._rows_per_shard or taken < table.num_rows:
+                return rows
+        return None
+
+    def _write_front(self, count: int) -> None:
+        taken, left = [], count
+        while left:
+            table = self._tables.popleft()
+            taken.append(table.slice(0, left))
+            if table.num_rows > left:
+                self._tables.appendleft(table.slice(left))
+            left -= taken[-1].num_rows
+        try:
+            self._write(pa.concat_tables(taken))
+        except BaseException:
+            self._tables.extendleft(reversed(taken))
+            raise
+        self._pending_rows -= count
+        if self._pending_rows <= 0:
+            self._drop_pending_files()
+
+    def _drop_pending_files(self) -> None:
+        for path in self._pending_files:
+            path.unlink(missing_ok=True)
+        self._pending_files.clear()
+        self._pending_rows = 0
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.removeprefix("pending-")
+    return int(digits) if digits.isdecimal() else -1

@@ -1,0 +1,111 @@
+"""The cache folder of a run: its options, its lock, and the places of what is not committed yet."""
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from teacher_logits.errors import OutputError
+from teacher_logits.files import private_folder, remove_leftovers, write_bytes, write_json
+
+log = logging.getLogger(__name__)
+
+_CHECKPOINT, _LOCK, _OWNER = "checkpoint.json", "run.lock", "run.pid"
+
+
+class RunCache:
+    """A cache folder. One run at a time may use it; see `locked`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def spool_folder(self) -> Path:
+        """Shards that are written and not yet committed."""
+        return self.folder / "spool"
+
+    @property
+    def pending_folder(self) -> Path:
+        """Rows that did not fill a shard when a run stopped."""
+        return self.folder / "pending"
+
+    @property
+    def skipped_file(self) -> Path:
+        """Conversations that were left out, until the output lists them."""
+        return self.folder / "skipped.jsonl"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process. Raises OutputError, naming the other process, where it is held already."""
+        try:
+            private_folder(self.folder)
+            lock = FileLock(self.folder / _LOCK, timeout=0, mode=0o600)
+            lock.acquire()
+        except Timeout:
+            raise OutputError(
+                f"Another run (process {self._owner()}) is using the cache folder {self.folder}. Wait for it, or give "
+                "this run a folder of its own with --cache-dir."
+            ) from None
+        except OSError as error:
+            raise OutputError(
+                f"The cache folder {self.folder} can't be written ({error}). Choose another with --cache-dir."
+            ) from error
+        try:
+            write_bytes(self.folder / _OWNER, str(os.getpid()).encode())
+            for folder in (self.folder, self.spool_folder, self.pending_folder):
+                remove_leftovers(private_folder(folder))
+            yield
+        finally:
+            (self.folder / _OWNER).unlink(missing_ok=True)
+            lock.release()
+
+    def _owner(self) -> str:
+        try:
+            return (self.folder / _OWNER).read_text()
+        except OSError:
+            return "unknown"
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The run this folder belongs to (output, options, metadata, whether complete), or None."""
+        path = self.folder / _CHECKPOINT
+        try:
+            content = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{path} can't be read ({error}). Begin anew with --force-restart, or continue from the output with "
+                "--resume --output O --cache-dir NEW."
+            ) from error
+        return content if isinstance(content, dict) else None
+
+    def write_checkpoint(self, content: dict[str, Any]) -> None:
+        """Keep what `checkpoint` returns."""
+        write_json(self.folder / _CHECKPOINT, content)
+
+    def set_aside(self, *paths: Path) -> None:
+        """Move files or folders into a new `backup_<time>`, which nothing here reads again."""
+        existing = [path for path in paths if path.exists()]
+        if existing:
+            backup = private_folder(self.folder / f"backup_{time.strftime('%Y%m%d-%H%M%S')}_{os.getpid()}")
+            for path in existing:
+                shutil.move(path, backup / path.name)
+            log.warning("moved %s to %s", ", ".join(path.name for path in existing), backup)
+
+    def restart(self) -> None:
+        """Set everything of the previous run aside and begin with an empty folder."""
+        old = (self.folder / _CHECKPOINT, self.spool_folder, self.pending_folder, self.skipped_file)
+        self.set_aside(*(path for path in old if path.is_file() or (path.is_dir() and any(path.iterdir()))))
+        private_folder(self.spool_folder)
+        private_folder(self.pending_folder)
+
+    def holds_rows(self) -> bool:
+        """Whether rows wait here that the output may not have."""
+        return any(self.spool_folder.glob("*.parquet")) or any(self.pending_folder.glob("*.parquet"))
