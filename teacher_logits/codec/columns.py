@@ -131,6 +131,7 @@ def decode_rows(table: pa.Table, logits_dtype: str = "float32") -> Entries:
     entries_per_row = _row_lengths(table, "top_counts")
     sampled_low = _flat(table, "sampled_indices_low")
     width = len(sampled_low) // len(counts) if len(counts) else 0
+    _check_row_lengths(table, counts, entries_per_row, width)
 
     def logits(kind: str, repeats: Int64 | int) -> Float32:
         low, high = (np.repeat(_flat(table, f"{kind}_{end}"), repeats) for end in ("min", "max"))
@@ -143,11 +144,29 @@ def decode_rows(table: pa.Table, logits_dtype: str = "float32") -> Entries:
         ),
         top_logits=logits("top", counts).astype(np.float64),
         sampled_ids=unpack_indices(sampled_low, _bytes(table, "sampled_indices_high"), entries_per_row * width).reshape(
-            -1, width
+            len(counts), width
         ),
-        sampled_logits=logits("sampled", width).astype(np.float64).reshape(-1, width),
+        sampled_logits=logits("sampled", width).astype(np.float64).reshape(len(counts), width),
         logsumexp=_flat(table, "logsumexp"),
     )
+
+
+def _check_row_lengths(table: pa.Table, counts: Int64, entries_per_row: Int64, width: int) -> None:
+    """Raise ValueError where a column's rows haven't the lengths that `top_counts` asks for."""
+    ends = np.concatenate([[0], np.cumsum(entries_per_row)])
+    nucleus = np.diff(np.concatenate([[0], np.cumsum(counts)])[ends])
+    expected = {
+        "top_indices_low": nucleus,
+        "top_logits_quantized": nucleus,
+        "sampled_indices_low": entries_per_row * width,
+        "sampled_logits_quantized": entries_per_row * width,
+        **dict.fromkeys(("top_min", "top_max", "sampled_min", "sampled_max", "logsumexp"), entries_per_row),
+    }
+    for name, lengths in expected.items():
+        if not np.array_equal(_row_lengths(table, name), lengths):
+            raise ValueError(
+                f"the rows of {name} and of top_counts differ in length; the columns don't belong together."
+            )
 
 
 def _lists(values: NDArray, ends: Int64) -> pa.ListArray:
@@ -181,7 +200,7 @@ def _row_lengths(table: pa.Table, name: str) -> Int64:
 
 def _bytes(table: pa.Table, name: str) -> NDArray[np.uint8]:
     """The content of a binary column, all rows one after another."""
-    column = _column(table, name)
+    column = _column(table, name).cast(pa.binary())  # Polars hands over 64-bit offsets
     _, offsets, content = column.buffers()
     if content is None:
         return np.zeros(0, np.uint8)

@@ -1,1 +1,1 @@
-"""The three programs: options in, exit code out."""
+"""The three commands: parse, call, exit code. The only place that prints and exits."""

@@ -1,6 +1,7 @@
 """`python explore_logits.py OUTPUT [show PLACE | show --index N]`."""
 
 import io
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated
@@ -42,7 +43,10 @@ class Explore:
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
     """A folder with a logits dataset, or the id of one on the Hub."""
-    command: Annotated[Show, tyro.conf.subcommand("show")] | Annotated[None, tyro.conf.subcommand("summary")] = None
+    command: (
+        Annotated[Show, tyro.conf.subcommand("show")]
+        | Annotated[None, tyro.conf.subcommand("summary", description="The dataset in numbers.")]
+    ) = None
     split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Split of the dataset; by default the only one."""
     revision: Annotated[str | None, tyro.conf.arg(metavar="REVISION")] = None
@@ -69,8 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run() -> None:
-    """The program: exits with the code of `main`."""
-    sys.exit(main())
+    """The program: exits with the code of `main`. A reader that closes the pipe early, as `head` does, is no error."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
 
 
 def _answer(options: Explore) -> str:

@@ -12,7 +12,7 @@ from teacher_logits.conversations.masks import Unusable, marked_text, marked_tok
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import ChatTemplateError, TeacherError
 from teacher_logits.records import Conversation, Example, Int64
-from teacher_logits.settings import ExtractionConfig
+from teacher_logits.settings import ExtractionConfig, SourceOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -157,24 +157,24 @@ def get_transform_fn(renderer: ChatRenderer) -> Callable[[Conversation], Example
 
 
 def renderer_spec(
-    config: ExtractionConfig,
+    config: SourceOptions,
     tokenizer: "PreTrainedTokenizerFast",
     revision: str | None,
     end_ids: Sequence[int],
     pinned_date: str | None = None,
-    template: str | None = None,
 ) -> RendererSpec:
     """The renderer that the options ask for.
 
-    end_ids: the model's end tokens, left out with --exclude-end-tokens.   pinned_date, template: those of the run
-    that is resumed. Raises ChatTemplateError where there is no template, or it marks no assistant tokens.
+    end_ids: the model's end tokens, left out with --exclude-end-tokens.   pinned_date: that of a resumed run.
+    Raises ChatTemplateError where there is no template, or it marks no assistant tokens.
     """
     assert config.model is not None
-    if template is None:
-        template = read_template(config, tokenizer)
+    template = read_template(config, tokenizer)
     require_marks(template)
     today = date.today().isoformat() if "strftime_now" in template else None
     spec = RendererSpec(config.model, revision, config.trust_remote_code, template, pinned_date or today)
+    if not isinstance(config, ExtractionConfig):
+        return spec
     return replace(
         spec,
         exclude_think_tokens=config.exclude_think_tokens,
@@ -182,7 +182,7 @@ def renderer_spec(
     )
 
 
-def read_template(config: ExtractionConfig, tokenizer: "PreTrainedTokenizerFast") -> str:
+def read_template(config: SourceOptions, tokenizer: "PreTrainedTokenizerFast") -> str:
     """The text of the chat template: of --chat-template, else of the tokenizer. Raises ChatTemplateError."""
     if config.chat_template is not None:
         try:

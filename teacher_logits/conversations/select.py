@@ -9,7 +9,7 @@ import pandas as pd
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import DatasetError
 from teacher_logits.records import Int64
-from teacher_logits.settings import ExtractionConfig
+from teacher_logits.settings import SourceOptions
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _OTHERS = "*"
 _WITHOUT = ""
 
 
-def select_rows(source: Source, config: ExtractionConfig) -> Int64:
+def select_rows(source: Source, config: SourceOptions) -> Int64:
     """Rows of the source's split, ascending: offset, then --sample-subject, then --limit, in order or at random.
 
     Raises DatasetError where nothing is left.

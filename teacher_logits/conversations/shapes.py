@@ -6,7 +6,7 @@ from typing import Any
 
 from teacher_logits.conversations.masks import Unusable
 from teacher_logits.errors import DatasetError
-from teacher_logits.settings import ExtractionConfig
+from teacher_logits.settings import SourceOptions
 
 _MESSAGE_COLUMNS = ("messages", "conversations")
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
@@ -32,12 +32,12 @@ class Columns:
         return {kind: name for kind, name in held.items() if name is not None}
 
 
-def find_columns(available: list[str], config: ExtractionConfig) -> Columns:
+def find_columns(available: list[str], config: SourceOptions) -> Columns:
     """The columns that hold the conversations: those asked for, else a column of messages, else user and assistant.
 
     Raises DatasetError, naming the columns there are.
     """
-    defaults = ExtractionConfig()
+    defaults = SourceOptions()
     asked = (config.user_col, config.assistant_col) != (defaults.user_col, defaults.assistant_col)
     if config.messages_col is not None:
         require_column(config.messages_col, available, "--messages-col")

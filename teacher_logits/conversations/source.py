@@ -13,7 +13,7 @@ from teacher_logits.conversations.masks import Unusable
 from teacher_logits.conversations.shapes import Columns, find_columns, read_messages, require_column
 from teacher_logits.errors import DatasetError
 from teacher_logits.records import Conversation, Int64
-from teacher_logits.settings import ExtractionConfig
+from teacher_logits.settings import SourceOptions
 
 if TYPE_CHECKING:
     import datasets
@@ -61,12 +61,12 @@ class Source:
         return arrow_column(self.dataset, name)
 
 
-def prepare_dataset(config: ExtractionConfig) -> Source:
+def prepare_dataset(config: SourceOptions) -> Source:
     """Open the source that the options name. Raises DatasetError where it can't be used."""
     return open_source(config)
 
 
-def open_source(config: ExtractionConfig, revision: str | None = None) -> Source:
+def open_source(config: SourceOptions, revision: str | None = None) -> Source:
     """Open the source that the options name, at `revision` (a stored commit) where given.
 
     Raises DatasetError where the dataset, the split or a column isn't there, or the numbers are not unique int32.

@@ -8,6 +8,7 @@ from typing import Any
 
 from teacher_logits.errors import FormatError, TeacherError
 from teacher_logits.exploring.sources import Source, open_source
+from teacher_logits.progress import log
 from teacher_logits.shards import FORMAT_VERSION, read_metadata
 
 CHECKPOINT = "checkpoint.json"
@@ -68,26 +69,35 @@ def told(run: Mapping[str, Any], name: str) -> Any:
 def tokenizer_of(run: Mapping[str, Any]) -> Any:
     """The tokenizer of the run's teacher, from the Hub or the folder that `config["model"]` names.
 
-    Raises TeacherError where the run names no model or its tokenizer can't be loaded.
+    One that has changed since the run is told of in the log. Raises TeacherError where the run names no model or its
+    tokenizer can't be loaded.
     """
     model = told(run, "model")
     if not model:
         raise TeacherError(
             "This sample doesn't tell which model it is from. Pass tokenizer=AutoTokenizer.from_pretrained(...)."
         )
-    return load_tokenizer(model, (run.get("metadata") or {}).get("model_revision") or told(run, "revision"))
+    metadata = run.get("metadata") or {}
+    tokenizer, sha256 = _loaded(model, metadata.get("model_revision") or told(run, "revision"))
+    if sha256 != metadata.get("tokenizer_sha256", sha256):
+        log.warning("The tokenizer of %s is not the one this dataset was made with; texts may be wrong.", model)
+    return tokenizer
+
+
+def load_tokenizer(model: str, revision: str | None = None) -> Any:
+    """The tokenizer of a Hub id or folder; code that comes with it isn't run. Raises TeacherError."""
+    return _loaded(model, revision)[0]
 
 
 @functools.lru_cache(maxsize=4)
-def load_tokenizer(model: str, revision: str | None = None) -> Any:
-    """The tokenizer of a model; code that comes with it isn't run. Raises TeacherError where it can't be loaded."""
-    from transformers import AutoTokenizer
+def _loaded(model: str, revision: str | None) -> tuple[Any, str]:
+    """The tokenizer, and its hash as it was before anyone used it."""
+    from teacher_logits import conversations
 
     try:
-        return AutoTokenizer.from_pretrained(model, revision=revision)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
+        tokenizer = conversations.load_tokenizer(model, revision, trust_remote_code=False)
+    except TeacherError as error:
         raise TeacherError(
-            f"The tokenizer of {model} can't be loaded ({reason}). Give one: tokenizer= in Python, --tokenizer in a "
-            "terminal."
+            f"{str(error).rstrip('.')}. Give another: tokenizer= in Python, --tokenizer in a terminal."
         ) from error
+    return tokenizer, conversations.tokenizer_sha256(tokenizer)

@@ -15,6 +15,7 @@ from teacher_logits.shards import read_table
 
 SKIPPED = "skipped.jsonl"
 _REASONS = 10
+_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def summary_text(summary: DatasetSummary) -> str:
         ["complete", complete[summary.complete]],
         ["rows", f"{summary.rows:,} in {summary.shards:,} shards"],
         ["tokens", f"{summary.tokens:,}"],
-        ["size", f"{summary.size / 1e6:,.1f} MB" + _per_token(summary.size, summary.tokens, " bytes a token")],
+        ["size", _size(summary)],
     ]
     if summary.missing_shards:
         rows.append(["damaged", f"{summary.missing_shards:,} shards of checkpoint.json are not there"])
@@ -103,8 +104,10 @@ def summary_text(summary: DatasetSummary) -> str:
     return table([[label, visible(value).replace("\n", " ")] for label, value in rows])
 
 
-def _per_token(size: int, tokens: int, unit: str) -> str:
-    return f", {size / tokens:,.1f}{unit}" if tokens else ""
+def _size(summary: DatasetSummary) -> str:
+    unit, name = next(scale for scale in _UNITS if summary.size >= scale[0])
+    per_token = f", {summary.size / summary.tokens:,.1f} bytes a token" if summary.tokens else ""
+    return f"{summary.size / unit:,.1f} {name}{per_token}"
 
 
 def _skipped(source: Source) -> dict[str, int]:

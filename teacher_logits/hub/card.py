@@ -54,7 +54,7 @@ probabilities = [logits_to_probs(*pair) for pair in zip(dequantize_top_logits(sa
 
 ## Columns
 
-`index` is the conversation's number in the source dataset, `num_tokens` the number n of assistant tokens stored. Entry i
+`index` is the conversation's number in the source dataset, `num_tokens` the number n of assistant tokens. Entry i
 belongs to position `positions[i]` of `input_ids` and describes the distribution that predicts that token, so
 `logit - logsumexp[i]` is a log-probability without any shift.
 

@@ -14,6 +14,7 @@ from teacher_logits.hub.checkpoint import CARD_FILE, CHECKPOINT_FILE, SKIPPED_FI
 from teacher_logits.hub.repository import Addition, Repository, Snapshot
 from teacher_logits.hub.retries import keep_trying
 from teacher_logits.journal import RowBuffer, RunCache, SkippedLog, Spool, SpooledShard
+from teacher_logits.records import Int64
 from teacher_logits.shards import shard_name
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class StreamingHFUploader:
         self._hurry = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="uploader", daemon=True)
-        self._bytes = 0
+        self._bytes = self._tokens = 0
         self.uploading = False
         """Whether a commit is under way."""
 
@@ -74,9 +75,9 @@ class StreamingHFUploader:
         return self._buffer.rows
 
     @property
-    def waiting_shards(self) -> int:
+    def waiting(self) -> list[SpooledShard]:
         """Shards that are written and not committed."""
-        return len(self._queue)
+        return list(self._queue)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -84,21 +85,21 @@ class StreamingHFUploader:
         return self._checkpoint
 
     @property
-    def written_bytes(self) -> int:
-        """Size of the shards written since the start."""
-        return self._bytes
+    def bytes_per_token(self) -> float | None:
+        """Of the shards written since the start; None where there are none."""
+        return self._bytes / self._tokens if self._tokens else None
 
     def add_rows(self, table: pa.Table) -> None:
         """Take rows, and write the shards they fill. Raises what the uploading thread failed with."""
-        self.check()
         self._buffer.add(table)
+        self.check()
 
     def check(self) -> None:
         """Raise what the uploading thread failed with, if it did."""
         if self._failure is not None:
             raise self._failure
 
-    def load_pending_into_buffer(self, done: set[int], schema: pa.Schema) -> set[int]:
+    def load_pending_into_buffer(self, done: Int64, schema: pa.Schema) -> Int64:
         """Take in the rows a stopped run left, except those in `done`; returns their source numbers."""
         return self._buffer.load(done, schema)
 
@@ -134,6 +135,7 @@ class StreamingHFUploader:
         shard = self._spool.write(table, name, self._shard_metadata())
         self._number += 1
         self._bytes += shard.size
+        self._tokens += shard.tokens
         with self._changed:
             self._queue.append(shard)
             self._changed.notify_all()

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from teacher_logits.errors import FormatError
 from teacher_logits.files import atomic_path
 from teacher_logits.journal.cache import RunCache
+from teacher_logits.records import Int64
 from teacher_logits.shards import MAX_SHARD_BYTES, read_table, write_shard
 
 WriteShard = Callable[[pa.Table], None]
@@ -59,12 +61,14 @@ class RowBuffer:
         self._drop_pending_files()
         return rows
 
-    def load(self, done: set[int], schema: pa.Schema) -> set[int]:
-        """Take in the rows under `pending/` that are in no shard yet (`done`), and return their source numbers.
+    def load(self, done: Int64, schema: pa.Schema) -> Int64:
+        """Take in the rows under `pending/` that are in no shard yet, and return their source numbers.
+
+        done: source numbers that stand in shards.   schema: the columns of this run.
 
         A file that can't be read, or has other columns, is set aside; its rows will be computed again.
         """
-        loaded: set[int] = set()
+        loaded = np.zeros(0, np.int64)
         for path in sorted(self._cache.pending_folder.glob("pending-*.parquet")):
             try:
                 table = read_table(path).replace_schema_metadata(None)
@@ -73,12 +77,12 @@ class RowBuffer:
             except FormatError:
                 self._cache.set_aside(path)
                 continue
-            new = [index not in done and index not in loaded for index in table.column("index").to_pylist()]
-            table = table.filter(pa.array(new, pa.bool_()))
-            loaded.update(table.column("index").to_pylist())
+            index = table.column("index").to_numpy().astype(np.int64)
+            new = ~np.isin(index, done) & ~np.isin(index, loaded)
+            loaded = np.concatenate([loaded, index[new]])
             self._pending_files.append(path)
-            if table.num_rows:
-                self._tables.append(table)
+            if new.any():
+                self._tables.append(table.filter(pa.array(new)))
         self._pending_rows = self.rows
         if not self._pending_rows:
             self._drop_pending_files()

@@ -100,9 +100,13 @@ class RunCache:
             log.warning("moved %s to %s", ", ".join(path.name for path in existing), backup)
 
     def restart(self) -> None:
-        """Set everything of the previous run aside and begin with an empty folder."""
-        old = (self.folder / _CHECKPOINT, self.spool_folder, self.pending_folder, self.skipped_file)
-        self.set_aside(*(path for path in old if path.is_file() or (path.is_dir() and any(path.iterdir()))))
+        """Begin with an empty folder. What an unfinished run left is set aside, what a finished one left is removed."""
+        leftovers = (self.folder / _CHECKPOINT, self.spool_folder, self.pending_folder, self.skipped_file)
+        kept = self.checkpoint() if (self.folder / _CHECKPOINT).is_file() else None
+        if self.holds_rows() or (kept is not None and not kept["complete"]):
+            self.set_aside(*leftovers)
+        for file in (self.folder / _CHECKPOINT, self.skipped_file):
+            file.unlink(missing_ok=True)
         private_folder(self.spool_folder)
         private_folder(self.pending_folder)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from teacher_logits.errors import FormatError
 from teacher_logits.files import atomic_path, sha256_file
 from teacher_logits.journal.cache import RunCache
-from teacher_logits.shards import read_indices, read_table, write_shard
+from teacher_logits.shards import read_table, write_shard
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,6 @@ class Spool:
             except FormatError:
                 self._cache.set_aside(path)
         return found
-
-    def indices(self, shard: SpooledShard) -> set[int]:
-        """Source numbers of the shard's rows."""
-        return set(read_indices(shard.path).tolist())
 
     def remove(self, shard: SpooledShard) -> None:
         """Forget a shard that the output holds."""

@@ -8,14 +8,18 @@ from teacher_logits.settings.config import (
     result_options,
 )
 from teacher_logits.settings.fingerprint import FINGERPRINT_FIELDS, differing_fields, fingerprint
+from teacher_logits.settings.options import option_name
+from teacher_logits.settings.source_options import SourceOptions
 
 __all__ = [
     "FINGERPRINT_FIELDS",
     "MAX_VOCABULARY",
     "ExtractionConfig",
+    "SourceOptions",
     "differing_fields",
     "fingerprint",
     "is_folder",
     "local_folder",
+    "option_name",
     "result_options",
 ]

@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from teacher_logits.codec import Entries, decode_rows
+from teacher_logits.codec import CONTRACT_COLUMNS, Entries, decode_rows
 from teacher_logits.errors import FormatError
 from teacher_logits.records import Int64
-from teacher_logits.shards.schema import FORMAT_VERSION, metadata_of
+from teacher_logits.shards.schema import FORMAT_VERSION, metadata_of, shard_schema
 
 Shard = Path | str | IO[bytes]
+
+_CONTRACT = pa.schema([shard_schema().field(name) for name in CONTRACT_COLUMNS])
 
 
 def shard_footer(shard: Shard) -> pq.FileMetaData:
@@ -50,16 +52,28 @@ def read_table(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_entries(shard: Shard) -> Entries:
-    """All entries of a shard, decoded: ids and logits as numpy arrays, rounded to the teacher's logits type."""
-    return decode_rows(read_table(shard), read_metadata(shard)["logits_dtype"])
+    """All entries of a shard, decoded: ids and logits as numpy arrays, rounded to the teacher's logits type.
+
+    Raises FormatError where columns are missing, of other types, or don't belong together.
+    """
+    metadata = read_metadata(shard)
+    table = read_table(shard, CONTRACT_COLUMNS)
+    with _damage_named(shard):
+        return decode_rows(table.cast(_CONTRACT), metadata["logits_dtype"])
 
 
 @contextmanager
 def _open(shard: Shard) -> Iterator[pq.ParquetFile]:
+    with _damage_named(shard), pq.ParquetFile(shard) as file:
+        yield file
+
+
+@contextmanager
+def _damage_named(shard: Shard) -> Iterator[None]:
+    """Turn what pyarrow, the codec and json raise for damaged files into FormatError."""
     try:
-        with pq.ParquetFile(shard) as file:
-            yield file
-    except (pa.ArrowInvalid, OSError) as error:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise FormatError(f"{_name(shard)} can't be read as a Parquet shard ({error}).") from error
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 FORMAT_VERSION = 1
 METADATA_KEY = b"teacher_logits"
@@ -38,7 +39,7 @@ def shard_schema(store_tokens: bool = True) -> pa.Schema:
 
 def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
     """The table with the run's metadata and its own smallest and largest `index` in the schema."""
-    bounds = pa.compute.min_max(table.column("index")).as_py()
+    bounds = pc.min_max(table.column("index")).as_py()
     content = {**metadata, "min_index": bounds["min"], "max_index": bounds["max"]}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return table.replace_schema_metadata({METADATA_KEY: text.encode()})

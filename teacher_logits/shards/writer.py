@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from teacher_logits.shards.schema import with_metadata
+from teacher_logits.shards.schema import shard_schema, with_metadata
 
 MAX_SHARD_BYTES = 256 << 20
 """A shard closes at this size, counted in memory before compression."""
@@ -32,8 +33,13 @@ _BYTE_STREAM_SPLIT = (
 
 
 def write_shard(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write the rows to `path`. The same rows and metadata with the same pyarrow give the same bytes."""
-    table = with_metadata(table.combine_chunks(), metadata)
+    """Write the rows to `path`. The same rows and metadata with the same pyarrow give the same bytes.
+
+    Rows read back from a file differ from new ones in what isn't data: the inner names of lists, validity bits. The
+    cast to the schema and the way bytes are counted see to it that they give the same bytes again.
+    """
+    table = table.combine_chunks().cast(shard_schema("input_ids" in table.column_names))
+    table = with_metadata(table, metadata)
     pq.write_table(
         table,
         path,
@@ -48,8 +54,17 @@ def write_shard(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> Non
 
 def _row_group_rows(table: pa.Table) -> int:
     """Rows a row group, so that it holds about `ROW_GROUP_BYTES` and at most `ROW_GROUP_ROWS` rows."""
-    bytes_per_row = max(1, table.nbytes // max(1, table.num_rows))
+    content = sum(_content_bytes(column) for column in table.columns)
+    bytes_per_row = max(1, content // max(1, table.num_rows))
     return max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES // bytes_per_row))
+
+
+def _content_bytes(column: pa.ChunkedArray) -> int:
+    """Bytes of a column's values alone, without offsets and validity bits."""
+    if pa.types.is_binary(column.type):
+        return pc.sum(pc.binary_length(column)).as_py() or 0
+    values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+    return len(values) * values.type.bit_width // 8
 
 
 def _encodings(columns: list[str]) -> dict[str, str]:

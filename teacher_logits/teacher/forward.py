@@ -61,7 +61,8 @@ class Teacher:
             chosen = torch.zeros_like(predicts_BL)
             chosen[piece[:, 0], piece[:, 1]] = True
             with torch.inference_mode():
-                yield masked_logits(self.model, input_ids_BL, attention_mask_BL, chosen, self.by_hook)
+                logits = masked_logits(self.model, input_ids_BL, attention_mask_BL, chosen, self.by_hook)
+            yield logits
 
 
 def masked_logits(

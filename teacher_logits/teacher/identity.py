@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from teacher_logits.errors import TeacherError
-from teacher_logits.settings import ExtractionConfig
+from teacher_logits.settings import SourceOptions
 
 _SAMPLE_BYTES = 256
 _CONFIG_FILES = ("config.json", "generation_config.json")
@@ -34,7 +34,7 @@ class TeacherIdentity:
     """End tokens of config and generation config."""
 
 
-def identify_teacher(config: ExtractionConfig, revision: str | None = None) -> TeacherIdentity:
+def identify_teacher(config: SourceOptions, revision: str | None = None) -> TeacherIdentity:
     """Read the model's config. revision: a stored commit, which wins over the option.
 
     Raises TeacherError where there is no such model, or one that needs --trust-remote-code.

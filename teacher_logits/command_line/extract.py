@@ -1,0 +1,104 @@
+"""`python extract_logits.py`. Nothing heavy is imported before the signal handlers stand."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from teacher_logits.command_line.shell import exit_code_of, leave, quiet_libraries, set_up_reporting
+from teacher_logits.extraction.stop import GracefulInterrupt
+
+if TYPE_CHECKING:
+    from teacher_logits.settings import ExtractionConfig
+
+_PROGRAM = "extract_logits.py"
+
+
+def run() -> None:
+    """The program."""
+    with GracefulInterrupt() as stop:
+        leave(lambda: main(None, stop))
+
+
+def main(arguments: Sequence[str] | None = None, stop: GracefulInterrupt | None = None) -> int:
+    """Run the command and return its exit code. Options that can't be read leave through SystemExit(2)."""
+    stop = stop or GracefulInterrupt()
+    set_up_reporting()
+    return exit_code_of(lambda: _extract(arguments, stop))
+
+
+def _extract(arguments: Sequence[str] | None, stop: GracefulInterrupt) -> int:
+    config = parse_args(arguments)
+    quiet_libraries()
+    from teacher_logits.extraction.extract import run_extraction
+
+    summary = run_extraction(config, stop, _confirm)
+    print(summary.text())
+    return stop.exit_code
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> "ExtractionConfig":
+    """The options of a command line: over those of --config, over those kept for --resume, over the defaults.
+
+    Raises SettingsError for values that can't be used; a command line that can't be read leaves through
+    SystemExit(2) with its reason.
+    """
+    import dataclasses
+
+    from teacher_logits.settings import ExtractionConfig
+
+    given = _parse(arguments, ExtractionConfig())
+    base = ExtractionConfig()
+    if given.resume:
+        from teacher_logits.extraction.resume import stored_config
+
+        kept = stored_config(given.cache_dir, given.output)
+        if kept is not None:
+            base = ExtractionConfig.from_mapping(kept, "the stored run")
+            base = dataclasses.replace(base, cache_dir=given.cache_dir)
+        elif given.output is None:
+            from teacher_logits.errors import SettingsError
+
+            raise SettingsError(
+                f"--resume alone continues the run of the cache folder, but {given.cache_dir} holds none. Add --output "
+                "to continue from what it holds, or give --model, --dataset and --output."
+            )
+    if given.config is not None:
+        base = dataclasses.replace(base, **_read_yaml(given.config))
+    if given.full_dataset:
+        base = base.without_limits()
+    return _parse(arguments, base).require_complete()
+
+
+def _parse(arguments: Sequence[str] | None, default: "ExtractionConfig") -> "ExtractionConfig":
+    import tyro
+
+    from teacher_logits.settings import ExtractionConfig
+
+    return tyro.cli(ExtractionConfig, args=arguments, default=default, prog=_PROGRAM)
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    """The options of a file, by field."""
+    from pathlib import Path
+
+    import yaml
+
+    from teacher_logits.errors import SettingsError
+    from teacher_logits.settings import ExtractionConfig
+
+    try:
+        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"--config {path} can't be read: {error}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"--config {path} should hold options such as 'limit: 1000', one a line.")
+    return ExtractionConfig.read_options(content, f"--config {path}")
+
+
+def _confirm(marked: str) -> bool:
+    """Show a marked conversation; ask only where there is somebody to answer."""
+    print("assistant tokens stand between [[ and ]]:\n")
+    print(marked)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    return input("\nGo on? [Y/n] ").strip().lower() in ("", "y", "yes")

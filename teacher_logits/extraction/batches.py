@@ -1,0 +1,150 @@
+"""One batch through the teacher and the sampler, and its entries to rows.
+
+Legend: B conversations, L padded length, P assistant tokens (entries), V vocabulary.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from teacher_logits.codec import Contents, encode_rows
+from teacher_logits.records import Batch, Example, SparseDistribution
+from teacher_logits.sampling import SamplingSettings, sample
+from teacher_logits.teacher import Teacher
+
+NOT_FINITE = "NaN or infinite logits"
+OUT_OF_MEMORY = "too long for the device's memory"
+
+
+@dataclass(frozen=True)
+class GPUBatchResult:
+    """What the teacher and the sampler made of a batch."""
+
+    examples: tuple[Example, ...]
+    entries: SparseDistribution
+    """[P], of all examples one after another."""
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows ready to be written."""
+
+    table: pa.Table
+    tokens: int
+    nucleus_tokens: int
+    """Sum of the nucleus sizes."""
+    refused: list[int]
+    """Source numbers of conversations whose logits were not finite."""
+
+
+def gpu_process_batch(teacher: Teacher, batch: Batch, settings: SamplingSettings) -> GPUBatchResult:
+    """Run the teacher over a batch and keep of its logits what the format stores.
+
+    Raises torch.OutOfMemoryError where the batch doesn't fit.
+    """
+    device = teacher.device
+    input_ids = torch.from_numpy(batch.input_ids).to(device)
+    attention_mask = torch.from_numpy(batch.attention_mask).to(device)
+    predicts = torch.from_numpy(batch.predicts).to(device)
+    keys = _entry_keys(batch)
+    parts: list[SparseDistribution] = []
+    first = 0
+    for logits in teacher.logits(input_ids, attention_mask, predicts):
+        part = keys[:, first : first + len(logits)]
+        first += len(logits)
+        token, index, position = (torch.from_numpy(row).to(device) for row in part)
+        # float64 doesn't exist on MPS; there the sampler works on the CPU.
+        target = torch.device("cpu") if device.type == "mps" else device
+        parts.append(sample(logits.to(target), token.to(target), index.to(target), position.to(target), settings))
+    assert first == batch.entries, "the teacher gave another number of rows than there are assistant tokens"
+    return GPUBatchResult(batch.examples, _joined(parts))
+
+
+def process_or_split(teacher: Teacher, batch: Batch, settings: SamplingSettings) -> Iterator[GPUBatchResult | Example]:
+    """`gpu_process_batch`, halving the batch where memory doesn't suffice. A conversation that doesn't fit alone is
+    handed back itself."""
+    try:
+        yield gpu_process_batch(teacher, batch, settings)
+        return
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+    if teacher.device.type == "cuda":
+        torch.cuda.empty_cache()
+    if len(batch.examples) == 1:
+        yield batch.examples[0]
+        return
+    middle = len(batch.examples) // 2
+    for part in (slice(0, middle), slice(middle, None)):
+        yield from process_or_split(teacher, _part(batch, part), settings)
+
+
+def cpu_postprocess_batch(result: GPUBatchResult, contents: Contents) -> PackedRows:
+    """Pack a batch's entries into rows, leaving out conversations with logits that are not finite."""
+    entries, examples = result.entries, list(result.examples)
+    refused: list[int] = []
+    if entries.invalid.any():
+        lengths = [len(example.positions) for example in examples]
+        owner = np.repeat(np.arange(len(examples)), lengths)
+        bad = set(owner[entries.invalid].tolist())
+        refused = [examples[place].index for place in sorted(bad)]
+        keep = ~np.isin(owner, sorted(bad))
+        entries = SparseDistribution(*(getattr(entries, field.name)[keep] for field in dataclasses.fields(entries)))
+        examples = [example for place, example in enumerate(examples) if place not in bad]
+    table = encode_rows(entries, examples, contents)
+    return PackedRows(table, len(entries), int(entries.top_counts.sum()), refused)
+
+
+class FiniteGuard:
+    """Ends a run whose teacher gives NaN or infinite logits for more than a few conversations."""
+
+    FIRST = 20
+    SHARE, SHARE_FROM = 0.01, 1000
+
+    def __init__(self) -> None:
+        self._seen: Counter[bool] = Counter()
+
+    def count(self, good: int, bad: int) -> str | None:
+        """Count conversations; returns what is wrong where too many of them are bad."""
+        self._seen[True] += good
+        self._seen[False] += bad
+        seen, failed = self._seen.total(), self._seen[False]
+        if failed == seen and seen >= self.FIRST:
+            return f"all of the first {seen} conversations"
+        if seen >= self.SHARE_FROM and failed > self.SHARE * seen:
+            return f"{failed:,} of {seen:,} conversations"
+        return None
+
+
+def _entry_keys(batch: Batch) -> np.ndarray:
+    """int64 [3, P]: the token each entry predicts, its conversation, its position."""
+    examples = batch.examples
+    lengths = [len(example.positions) for example in examples]
+    tokens = np.concatenate([example.input_ids[example.positions] for example in examples])
+    positions = np.concatenate([example.positions for example in examples])
+    index = np.repeat([example.index for example in examples], lengths)
+    return np.stack([tokens, index, positions]).astype(np.int64)
+
+
+def _joined(parts: list[SparseDistribution]) -> SparseDistribution:
+    names = [field.name for field in dataclasses.fields(SparseDistribution)]
+    return SparseDistribution(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _part(batch: Batch, part: slice) -> Batch:
+    longest = int(batch.attention_mask[part].sum(-1).max())
+    return Batch(
+        batch.examples[part],
+        batch.input_ids[part, :longest],
+        batch.attention_mask[part, :longest],
+        batch.predicts[part, :longest],
+    )
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

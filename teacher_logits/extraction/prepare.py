@@ -1,0 +1,183 @@
+"""Everything that is found out, checked and refused before the teacher's weights are loaded."""
+
+import dataclasses
+import importlib.metadata
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from teacher_logits.batching import LengthTable, count_lengths, lengths_from_column, lengths_from_dataset
+from teacher_logits.conversations import (
+    RendererSpec,
+    Source,
+    load_tokenizer,
+    open_source,
+    renderer_spec,
+    select_rows,
+    tokenizer_sha256,
+)
+from teacher_logits.conversations.chat import MASK_METHOD
+from teacher_logits.conversations.identity import text_sha256
+from teacher_logits.errors import ChatTemplateError, DatasetError
+from teacher_logits.extraction.resume import StoredRun
+from teacher_logits.journal import SkippedLog
+from teacher_logits.records import Int64
+from teacher_logits.settings import ExtractionConfig, fingerprint
+from teacher_logits.shards import FORMAT_VERSION
+from teacher_logits.teacher import TeacherIdentity, identify_teacher
+from teacher_logits.teacher.forward import vocabulary_in_use
+from teacher_logits.teacher.placement import resolve_device, resolve_dtype
+from teacher_logits.version import __version__
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+
+_TRIAL = 20
+"""Conversations that are rendered first: a template that marks none of them ends the run before anything is loaded."""
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run whose input is known to be usable."""
+
+    config: ExtractionConfig
+    source: Source
+    tokenizer: "PreTrainedTokenizerFast"
+    identity: TeacherIdentity
+    spec: RendererSpec
+    metadata: dict[str, Any]
+    """As FORMAT.md lists it, but for what only the loaded teacher knows."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what decides a row's content."""
+        return fingerprint(self.metadata)
+
+    @property
+    def pad_id(self) -> int:
+        """What batches are padded with; its logits are never read."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The conversations to compute, in the source's order."""
+
+    rows: Int64
+    lengths: Int64
+    """[rows] tokens"""
+
+
+def prepare_run(config: ExtractionConfig, stored: StoredRun | None) -> PreparedRun:
+    """Open source, tokenizer and model config. With `stored`, its commits, date and type are taken where the options
+    leave them open. Raises InputErrors for all that can't be used."""
+    before: dict[str, Any] = dict(stored.metadata) if stored else {}
+
+    def kept(option: str, field: str) -> Any:
+        """What the stored run resolved an option to, if the option is what it was."""
+        return before.get(field) if stored and stored.config.get(option) == getattr(config, option) else None
+
+    identity = identify_teacher(config, kept("revision", "model_revision"))
+    tokenizer = load_tokenizer(identity.address, identity.commit, config.trust_remote_code)
+    if identity.vocabulary is not None:
+        vocabulary_in_use(config, identity.name, identity.vocabulary, len(tokenizer))
+    end_ids = {*identity.end_ids, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])}
+    spec = renderer_spec(config, tokenizer, identity.commit, sorted(end_ids), before.get("pinned_date"))
+    source = open_source(config, kept("dataset_revision", "source_revision"))
+    log.info("reading %s of %s", source.columns.describe(), source.name)
+    dtype = kept("dtype", "model_dtype")
+    if dtype is None:
+        dtype = str(resolve_dtype(config.dtype, resolve_device(config.device))).removeprefix("torch.")
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "model": identity.name,
+        "model_revision": identity.commit,
+        "model_content": identity.content,
+        "model_dtype": dtype,
+        "tokenizer_length": len(tokenizer),
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        "chat_template": spec.template,
+        "chat_template_sha256": text_sha256(spec.template),
+        "pinned_date": spec.pinned_date,
+        "mask_method": MASK_METHOD,
+        "turns": "all",
+        "exclusions": [name for name in ("think_tokens", "end_tokens") if getattr(config, f"exclude_{name}")],
+        "system_prompt": None,
+        "source": source.name,
+        "source_revision": source.revision,
+        "source_content": source.content,
+        "source_split": source.split,
+        "source_columns": source.columns.names() | ({"index": source.index_column} if source.index_column else {}),
+        "top_p": config.top_p,
+        "top_p_max_elements": config.top_p_max_elements,
+        "sampled_n": config.sampled_n,
+        "vocab_limit": config.vocab_limit,
+        "seed": config.seed,
+        "store_tokens": config.store_tokens,
+        "versions": {
+            "teacher_logits": __version__,
+            **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        },
+    }
+    metadata["fingerprint"] = fingerprint(metadata)
+    return PreparedRun(config, source, tokenizer, identity, spec, metadata)
+
+
+def plan_rows(run: PreparedRun, done: Int64, skipped: SkippedLog) -> Plan:
+    """The selected conversations that are in no shard yet, with their lengths; those that can't be used go to
+    `skipped`. Raises DatasetError or ChatTemplateError where none of the selected can be used."""
+    config, source = run.config, run.source
+    selected = select_rows(source, config)
+    rows = selected[~np.isin(source.index[selected], done)]
+    if not len(rows):
+        return Plan(rows, np.zeros(0, np.int64))
+    table = _lengths(run, rows)
+    longest = min(config.max_seq_len or np.inf, run.identity.context or np.inf)
+    reasons = dict(table.reasons)
+    for place in np.flatnonzero(table.lengths > longest).tolist():
+        reasons.setdefault(place, f"longer than {longest:,} tokens")
+    for place, reason in reasons.items():
+        skipped.add(int(source.index[rows[place]]), reason)
+    usable = np.ones(len(rows), np.bool_)
+    usable[list(reasons)] = False
+    if not usable.any() and not len(done):
+        _refuse(Counter(reasons.values()), len(rows))
+    return Plan(rows[usable], table.lengths[usable])
+
+
+def _lengths(run: PreparedRun, rows: Int64) -> LengthTable:
+    config = run.config
+    trial = count_lengths(run.source, rows[:_TRIAL], run.spec, processes=0)
+    if len(trial.reasons) == len(trial.lengths) and set(trial.reasons.values()) == {"no assistant tokens"}:
+        _refuse(Counter(trial.reasons.values()), len(trial.lengths))
+    if config.tokenized_dataset is not None:
+        return lengths_from_dataset(run.source, rows, config.tokenized_dataset, run.source.split)
+    if config.length_col is not None:
+        return lengths_from_column(run.source, rows, config.length_col)
+    return trial if len(rows) <= _TRIAL else count_lengths(run.source, rows, run.spec)
+
+
+def _refuse(reasons: "Counter[str]", total: int) -> None:
+    found = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(5))
+    if set(reasons) == {"no assistant tokens"}:
+        raise ChatTemplateError(
+            f"0 assistant tokens in the first {total:,} conversations: the template's generation markers "
+            "enclose nothing of them (or --exclude-think-tokens and --exclude-end-tokens leave nothing). Check it "
+            "with --verify-mask, or pass another with --chat-template FILE."
+        )
+    raise DatasetError(
+        f"None of the {total:,} conversations can be used: {found}. Check the columns and --max-seq-len."
+    )
+
+
+def stored_options(config: ExtractionConfig) -> dict[str, Any]:
+    """The options as they are kept for --resume: those that say how to go on are not part of them."""
+    return dataclasses.replace(
+        config, resume=False, force_restart=False, full_dataset=False, verify_mask=False, config=None
+    ).as_dict()

@@ -1,0 +1,173 @@
+"""What an output and a cache folder hold already, and whether a run may go on from there."""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from teacher_logits.errors import FormatError, OutputError
+from teacher_logits.files import sha256_file
+from teacher_logits.hub import Checkpoint, Repository, Snapshot, open_repository
+from teacher_logits.journal import RunCache, Spool, SpooledShard
+from teacher_logits.records import Int64
+from teacher_logits.settings import ExtractionConfig, differing_fields, fingerprint
+from teacher_logits.shards import read_indices, read_table, shard_name, shard_number
+
+_SHARDS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run that was begun before."""
+
+    config: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    complete: bool
+
+
+def stored_config(cache_dir: str, output: str | None) -> dict[str, Any] | None:
+    """The options of the run in the cache folder, else of the one that `output` holds; None where there is neither."""
+    kept = RunCache(Path(cache_dir).expanduser()).checkpoint()
+    if kept is not None and output in (None, kept["output"]):
+        return dict(kept["config"])
+    if output is None:
+        return None
+    found = open_repository(output).snapshot()
+    return None if found.checkpoint is None else dict(Checkpoint.parse(found.checkpoint, output).config)
+
+
+def find_stored_run(
+    config: ExtractionConfig, cache: RunCache, repository: Repository, found: Snapshot
+) -> StoredRun | None:
+    """The run to continue, or None for a new one.
+
+    Raises OutputError where there is one that the options don't ask to continue (or to replace), naming the way on.
+    """
+    kept = cache.checkpoint()
+    unfinished = kept is not None and not kept["complete"]
+    if kept is not None and unfinished and not config.force_restart:
+        if kept["output"] != config.output:
+            raise OutputError(
+                f"The cache folder {cache.folder} holds an unfinished run into {kept['output']}. Continue it with "
+                "--resume alone, give this run a folder of its own with --cache-dir, or set the other aside with "
+                "--force-restart."
+            )
+        if not config.resume:
+            raise OutputError(
+                f"The cache folder {cache.folder} holds an unfinished run into {kept['output']}. Continue it with "
+                "--resume, or begin anew with --force-restart."
+            )
+    if config.force_restart:
+        return None
+    stored = None if found.checkpoint is None else Checkpoint.parse(found.checkpoint, repository.address)
+    if found.shards and not config.resume:
+        rows = f"{stored.total_samples:,} conversations" if stored else f"{len(found.shards)} Parquet files"
+        raise OutputError(
+            f"{repository.address} already holds {rows}. Continue with --resume, begin anew with --force-restart, or "
+            "choose another --output."
+        )
+    if found.shards and stored is None and not (kept and kept["output"] == config.output):
+        raise OutputError(
+            f"{repository.address} holds Parquet files under data/ that no run of this program lists. Choose another "
+            "--output, or remove them with --force-restart."
+        )
+    if not config.resume:
+        return None
+    if kept is not None and kept["output"] == config.output:
+        return StoredRun(kept["config"], kept["metadata"], kept["complete"])
+    return None if stored is None else StoredRun(stored.config, stored.metadata, stored.complete)
+
+
+def require_same_run(stored: StoredRun, metadata: Mapping[str, Any], address: str) -> None:
+    """Raise OutputError, naming the fields, where the result would differ from what is stored."""
+    if fingerprint(metadata) != fingerprint({key: stored.metadata.get(key) for key in metadata}):
+        fields = "; ".join(differing_fields(stored.metadata, metadata))
+        raise OutputError(
+            f"{address} holds another run, which differs in: {fields}. Give the stored options (or --resume alone), "
+            "choose another --output, or begin anew with --force-restart."
+        )
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What is done already."""
+
+    done: Int64
+    """Source numbers in committed and spooled shards."""
+    shards: dict[str, dict[str, Any]]
+    """Committed shards: path -> rows, tokens, sha256."""
+    next_number: int
+    """Of the next shard."""
+
+
+def take_stock(cache: RunCache, repository: Repository, found: Snapshot, checkpoint: Checkpoint, split: str) -> Stock:
+    """Read which conversations stand in committed and spooled shards, and bring the spool in line with the output.
+
+    A spooled shard that the output holds is dropped; one whose rows it holds in part, or whose name is taken, is
+    written again with the rest under a free name. Raises OutputError where the output holds foreign shards.
+    """
+    prefix = shard_name(split, checkpoint.fingerprint, 0)[: -len("00000.parquet")]
+    foreign = [path for path in found.shards if not path.startswith(prefix)]
+    if foreign:
+        raise OutputError(
+            f"{repository.address} holds {foreign[0]}, a shard of another run. Choose another --output, or begin anew "
+            "with --force-restart."
+        )
+    with ThreadPoolExecutor(_SHARDS_AT_ONCE) as pool:
+        indices = list(pool.map(repository.read_indices, found.shards))
+    done = np.concatenate([np.zeros(0, np.int64), *indices])
+    unique, counts = np.unique(done, return_counts=True)
+    if len(unique) != len(done):
+        raise OutputError(
+            f"{repository.address} holds conversation {unique[counts > 1][0]} more than once. Begin anew with "
+            "--force-restart, or choose another --output."
+        )
+    shards = {path: checkpoint.shards.get(path) or _read_entry(repository, path) for path in found.shards}
+    numbers = [shard_number(path) for path in found.shards]
+    next_number = 1 + max((number for number in numbers if number is not None), default=-1)
+
+    spool = Spool(cache)
+    spooled = spool.shards()
+    next_number = max([next_number, *(1 + (shard_number(shard.name) or 0) for shard in spooled)])
+    for shard in spooled:
+        if _is_committed(shard, found, repository):
+            spool.remove(shard)
+            continue
+        own = read_indices(shard.path)
+        new = ~np.isin(own, done)
+        done = np.concatenate([done, own[new]])
+        if new.all() and shard.name not in found.files and shard.name.startswith(prefix):
+            continue
+        if new.any():
+            table = read_table(shard.path).filter(pa.array(new))
+            spool.write(table, shard_name(split, checkpoint.fingerprint, next_number), checkpoint.metadata)
+            next_number += 1
+        spool.remove(shard)
+    return Stock(done, shards, next_number)
+
+
+def _is_committed(shard: SpooledShard, found: Snapshot, repository: Repository) -> bool:
+    if shard.name not in found.files:
+        return False
+    known = found.files[shard.name]
+    return (known or hashlib.sha256(repository.read_bytes(shard.name)).hexdigest()) == sha256_file(shard.path)
+
+
+def _read_entry(repository: Repository, path: str) -> dict[str, Any]:
+    """What checkpoint.json should say of a shard that it doesn't list (the run died between the two)."""
+    content = repository.read_bytes(path)
+    try:
+        tokens = pq.read_table(io.BytesIO(content), columns=["num_tokens"]).column("num_tokens")
+    except pa.ArrowInvalid as error:
+        raise FormatError(
+            f"{path} in {repository.address} can't be read ({error}). Remove it there, then go on with --resume."
+        ) from error
+    total = pa.compute.sum(tokens).as_py() or 0
+    return {"rows": len(tokens), "tokens": total, "sha256": hashlib.sha256(content).hexdigest()}

@@ -1,0 +1,54 @@
+"""What a run did, in numbers and in words."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class RunSummary:
+    """Counted while a run works, shown at its end."""
+
+    address: str
+    """Where the output is."""
+    conversations: int = 0
+    """Stored by this run."""
+    tokens: int = 0
+    nucleus_tokens: int = 0
+    total_conversations: int = 0
+    """In the output, with those of earlier runs."""
+    total_tokens: int = 0
+    bytes_per_token: float | None = None
+    """As the shards of this run were written."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Conversations that were left out, by reason."""
+    left: int = 0
+    """Conversations still to do."""
+    waiting: int = 0
+    """Conversations that are computed and wait in the cache folder."""
+    complete: bool = False
+    seconds: float = 0.0
+    """Spent on batches."""
+
+    @property
+    def mean_nucleus(self) -> float:
+        """Tokens a nucleus, over this run's entries."""
+        return self.nucleus_tokens / self.tokens if self.tokens else 0.0
+
+    def text(self) -> str:
+        """A few lines for the end of the run; the last says how to go on where something is left."""
+        speed = f", {self.tokens / self.seconds:,.0f} tokens a second" if self.seconds and self.tokens else ""
+        lines = [f"{self.conversations:,} conversations, {self.tokens:,} assistant tokens{speed}"]
+        if self.tokens:
+            size = f"{self.bytes_per_token:,.0f} bytes a token, " if self.bytes_per_token is not None else ""
+            lines.append(f"{size}mean nucleus {self.mean_nucleus:.1f} tokens")
+        for reason, count in self.skipped.most_common():
+            lines.append(f"skipped {count:,}: {reason}")
+        lines.append(
+            f"{self.address}: {self.total_conversations:,} conversations, {self.total_tokens:,} assistant tokens"
+        )
+        if self.left or self.waiting:
+            waiting = f" and {self.waiting:,} that wait in the cache folder" if self.waiting else ""
+            lines.append(f"stopped with {self.left:,} conversations left{waiting}; go on with --resume")
+        elif self.complete:
+            lines.append("complete")
+        return "\n".join(lines)

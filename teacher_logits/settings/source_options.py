@@ -1,0 +1,99 @@
+"""The options that say which conversations are read, and how: shared by all commands that read a chat dataset."""
+
+import dataclasses
+import re
+from typing import Annotated, Any, Self
+
+from teacher_logits.errors import SettingsError
+from teacher_logits.settings.options import JSON_COUNTS, RESULT, Number, Text, is_counts, option, option_name
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceOptions:
+    """A chat dataset, the model whose tokenizer and template render it, and where the result goes."""
+
+    model: Annotated[Text, RESULT] = None
+    """The teacher: a Hub id, or a folder with a model. Required."""
+    dataset: Annotated[Text, RESULT] = None
+    """The chat dataset: a Hub id, a .jsonl, .json or .parquet file, or a folder. Required."""
+    output: Text = None
+    """Where the result goes: a folder when it begins with '.', '/', '~' or 'file://', else a Hub dataset. Required."""
+    split: Annotated[str, RESULT] = "train"
+    """Split of the dataset; a slice such as 'train[:1000]' selects rows of it."""
+    dataset_config: Annotated[Text, RESULT] = None
+    """Configuration (subset) of a Hub dataset that has several."""
+    dataset_revision: Annotated[Text, RESULT] = None
+    """Branch, tag or commit of a Hub dataset; the commit it stands for is stored and used again on resume."""
+    user_col: Annotated[str, RESULT] = "question"
+    """Column with the user's text."""
+    assistant_col: Annotated[str, RESULT] = "answer"
+    """Column with the assistant's text."""
+    messages_col: Annotated[Text, RESULT] = None
+    """Column of message lists (role/content, or from/value); found by itself when called messages or conversations."""
+    index_col: Annotated[Text, RESULT] = None
+    """Column that numbers the conversations; by default original_index where there is one, else the row number."""
+    chat_template: Annotated[Text, option(metavar="FILE"), RESULT] = None
+    """A Jinja file to use instead of the tokenizer's own chat template."""
+    limit: Number = None
+    """Take at most this many conversations."""
+    start_offset: Annotated[int, option(metavar="N")] = 0
+    """Leave out this many conversations at the beginning."""
+    random_sample: bool = False
+    """Choose the conversations of --limit at random (by --seed) instead of the first ones."""
+    full_dataset: bool = False
+    """Take every conversation. This is the default; given here it also wins over limits from a config file."""
+    subject_col: Text = None
+    """Column with the subject, for --sample-subject."""
+    sample_subject: Annotated[dict[str, int] | None, JSON_COUNTS] = None
+    """How many conversations of each subject: '{"maths": 20000, "*": 6000, "": 100}'; '*' is every other subject,
+    '' are rows without one."""
+    seed: Annotated[int, option(metavar="N"), RESULT] = 42
+    """Seed of the draws and of --random-sample."""
+    revision: Annotated[Text, RESULT] = None
+    """Branch, tag or commit of the model on the Hub; the commit it stands for is stored and used again on resume."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off: code from a model repository can do anything you can."""
+    private: bool = False
+    """Create the Hub dataset as a private one."""
+    force_restart: bool = False
+    """Remove what the output already has (on the Hub its history keeps it) and begin anew."""
+
+    def __post_init__(self) -> None:
+        """Check each value alone. What is required together is checked by `require_complete`."""
+        self._check(0 <= self.seed < 1 << 64, "seed", "0 to 2^64 - 1")
+        self._check(self.start_offset >= 0, "start_offset", "at least 0")
+        self._check(self.limit is None or self.limit >= 1, "limit", "at least 1")
+        self._check_counts("sample_subject")
+        split = re.fullmatch(r"[\w.\-]+(\[[^\]]*\])?", self.split)
+        self._check(split is not None, "split", "one split, with or without a slice")
+
+    def _check(self, holds: bool, name: str, expected: str) -> None:
+        if not holds:
+            raise SettingsError(f"{option_name(name)} is {getattr(self, name)!r}; expected {expected}.")
+
+    def _check_counts(self, name: str) -> None:
+        value = getattr(self, name)
+        self._check(value is None or is_counts(value), name, "an object of names and whole numbers")
+
+    def require_complete(self) -> Self:
+        """These options, checked as a whole. Raises SettingsError where some are missing or contradict."""
+        missing = [option_name(name) for name in ("model", "dataset", "output") if not getattr(self, name)]
+        if missing:
+            raise SettingsError(f"{', '.join(missing)} missing. Give --model, --dataset and --output.")
+        if self.full_dataset and (self.limit is not None or self.start_offset or self.sample_subject):
+            raise SettingsError(
+                "--full-dataset contradicts --limit, --start-offset and --sample-subject. Give one of them."
+            )
+        if self.sample_subject is not None and self.subject_col is None:
+            raise SettingsError("--sample-subject needs --subject-col, the column that names each row's subject.")
+        if self.random_sample and self.limit is None and self.sample_subject is None:
+            raise SettingsError("--random-sample needs --limit or --sample-subject: how many conversations to choose.")
+        return self
+
+    def without_limits(self) -> Self:
+        """The same options with every conversation selected."""
+        return dataclasses.replace(self, limit=None, start_offset=0, random_sample=False, sample_subject=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every option by its field's name, as JSON takes it."""
+        return dataclasses.asdict(self)

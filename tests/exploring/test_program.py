@@ -1,0 +1,77 @@
+"""The face and the command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import explore_logits
+from teacher_logits.command_line.explore import main
+from tests.exploring.made import Made
+
+ROOT = Path(explore_logits.__file__).parent
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def test_the_face_is_quick_and_exact():
+    heavy = ["torch", "transformers", "datasets", "pandas", "matplotlib", "huggingface_hub", "termcolor"]
+    done = python(
+        "-c",
+        "import sys; before = set(globals()) | {'before'}\n"
+        "from explore_logits import *\n"
+        "print(sorted(set(globals()) - before))\n"
+        f"print([name for name in {heavy} if name in sys.modules])",
+    )
+    assert done.stdout.splitlines() == [str(sorted(explore_logits.__all__)), "[]"], done.stderr
+
+
+def test_summary(made: Made, capsys: pytest.CaptureFixture[str]):
+    assert main([str(made.folder)]) == 0
+    assert "rows          4 in 2 shards" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "index"), [(["1"], 123), (["--index", "9"], 9), ([], 17), (["0", "--split", "train"], 17)]
+)
+def test_show(made: Made, capsys: pytest.CaptureFixture[str], no_colours: None, arguments: list[str], index: int):
+    assert main([str(made.folder), "show", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"conversation {index}: ")
+    table = printed.split("most surprising tokens\n")[1].splitlines()
+    assert 4 <= len(table) <= 6 and "the teacher's choices" in table[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["./nowhere"], "no folder ./nowhere"),
+        (["OUTPUT", "show", "4"], "no row 4"),
+        (["OUTPUT", "show", "--index", "4"], "No row has index 4"),
+        (["OUTPUT", "show", "1", "--index", "9"], "not both"),
+        (["OUTPUT", "show", "--tokenizer", "./nothing"], "can't be loaded"),
+        (["OUTPUT", "--split", "test"], "no split 'test'"),
+    ],
+)
+def test_errors(made: Made, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str):
+    assert main([str(made.folder) if word == "OUTPUT" else word for word in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and message in captured.err and captured.out == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["OUTPUT", "shout"], ["OUTPUT", "show", "first"], ["OUTPUT", "--no-such"]])
+def test_options_that_can_not_be_read(arguments: list[str]):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+
+
+def test_as_a_program(made: Made):
+    done = python("explore_logits.py", str(made.folder), "show", "2")
+    assert done.returncode == 0 and "🙂" in done.stdout, done.stderr
+    assert "\x1b" not in done.stdout
+    failed = python("explore_logits.py", "./nowhere")
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1

@@ -1,0 +1,110 @@
+"""Finding rows: by place and by number, loaded and streamed, and what is said where there is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from explore_logits import get_sample, load_logit_dataset
+from teacher_logits.errors import FormatError
+from teacher_logits.exploring import NoSuchSampleError, open_source, read_sample
+from teacher_logits.exploring.samples import unpack_row
+from tests.exploring.made import RUN, TEXTS, Made
+
+
+def assert_same(sample: dict, other: dict) -> None:
+    assert sample.keys() == other.keys()
+    for name in sample:
+        if name != "run":
+            np.testing.assert_equal(sample[name], other[name])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_by_place_and_by_index(made: Made, streaming: bool):
+    dataset = load_logit_dataset(str(made.folder), streaming=streaming)
+    for place, index in enumerate(TEXTS):
+        sample = get_sample(dataset, place)
+        assert sample["index"] == index
+        np.testing.assert_array_equal(sample["input_ids"], made.examples[index].input_ids)
+        assert_same(sample, get_sample(dataset, index=index))
+        assert sample["logits_dtype"] == "bfloat16"
+
+
+def test_from_the_files(made: Made):
+    source, dataset = open_source(made.folder), load_logit_dataset(made.folder)
+    for place, index in enumerate(TEXTS):
+        assert_same(read_sample(source, place=place), get_sample(dataset, place))
+        assert_same(read_sample(source, index=index), get_sample(dataset, place))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_no_such_row(made: Made, streaming: bool):
+    dataset = load_logit_dataset(made.folder, streaming=streaming)
+    for place in (4, -1):
+        with pytest.raises(IndexError, match=f"no row {place}"):
+            get_sample(dataset, place)
+    with pytest.raises(FormatError, match="index 18"):
+        get_sample(dataset, index=18)
+    with pytest.raises(TypeError):
+        get_sample(dataset)
+    with pytest.raises(TypeError):
+        get_sample(dataset, 0, index=17)
+
+
+def test_no_such_row_in_the_files(made: Made):
+    source = open_source(made.folder)
+    with pytest.raises(NoSuchSampleError, match="has 4 rows"):
+        read_sample(source, place=4)
+    with pytest.raises(NoSuchSampleError, match="index 18"):
+        read_sample(source, index=18)
+
+
+def test_rearranged_datasets(made: Made):
+    dataset = load_logit_dataset(made.folder).select([3, 1])
+    assert [get_sample(dataset, place)["index"] for place in (0, 1)] == [9, 123]
+    assert get_sample(dataset, index=123)["logits_dtype"] == "bfloat16"
+    with pytest.raises(NoSuchSampleError):
+        get_sample(dataset, index=17)
+    assert get_sample(dataset.with_format("numpy"), 0)["index"] == 9
+
+
+def test_without_tokens(made: Made, tokenless: Made):
+    sample = get_sample(load_logit_dataset(tokenless.folder), 0)
+    assert "input_ids" not in sample and "positions" not in sample
+    whole = get_sample(load_logit_dataset(made.folder), 0)
+    assert_same(sample, {name: whole[name] for name in whole if name not in ("input_ids", "positions")})
+
+
+def test_damaged_rows_are_named(made: Made):
+    row = pq.read_table(made.folder / f"data/train-{RUN}-00000.parquet").to_pylist()[0]
+    damages = {
+        "top_counts": row["top_counts"][:-1],
+        "logsumexp": [*row["logsumexp"], 0.0],
+        "top_indices_high": row["top_indices_high"] + b"\0",
+        "top_logits_quantized": row["top_logits_quantized"][:-1],
+        "sampled_logits_quantized": row["sampled_logits_quantized"][:-1],
+        "num_tokens": row["num_tokens"] + 1,
+    }
+    unpack_row(row, {})
+    for name, value in damages.items():
+        with pytest.raises(FormatError, match="Row 17 is damaged"):
+            unpack_row({**row, name: value}, {})
+    with pytest.raises(FormatError, match="lacks top_min"):
+        unpack_row({**row, "top_min": None}, {})
+
+
+def test_a_row_without_stored_tokens():
+    empty = {name: [] for name in ("top_counts", "top_min", "top_max", "sampled_min", "sampled_max", "logsumexp")}
+    for kind in ("top", "sampled"):
+        empty |= {f"{kind}_indices_low": [], f"{kind}_indices_high": b"", f"{kind}_logits_quantized": []}
+    sample = unpack_row({"index": 3, "num_tokens": 0, **empty}, {})
+    assert sample["top_indices"] == sample["sampled_indices"] == []
+
+
+def test_rows_beyond_the_first_row_group(made: Made, copy: Path):
+    shards = sorted((copy / "data").iterdir())
+    table = pq.read_table(shards[0])
+    pq.write_table(table, shards[0], row_group_size=1)
+    assert read_sample(open_source(copy), place=1)["index"] == 123
+    assert read_sample(open_source(copy), index=123)["index"] == 123

@@ -1,0 +1,128 @@
+"""Files that aren't what they should be end in one kind of error, which names the file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from teacher_logits.errors import FormatError
+from teacher_logits.shards import METADATA_KEY, read_entries, read_indices, read_metadata, read_table, shard_footer
+
+READERS = [read_entries, read_indices, read_metadata, read_table, shard_footer]
+FOOTER_TAIL = 8
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"PAR1",
+        lambda content: b"<html>Not found</html>" * 50,
+        lambda content: content[:-1],
+        lambda content: content[: len(content) // 2],
+        lambda content: content[len(content) // 2 :],
+        lambda content: content[:4] + bytes(len(content) - 8) + content[-4:],
+        lambda content: content[:-8] + b"\xff\xff\xff\x7fPAR1",
+    ],
+)
+def test_not_a_whole_file(shard: Path, read: Callable[[Path], Any], damage: Callable[[bytes], bytes]):
+    shard.write_bytes(damage(shard.read_bytes()))
+    with pytest.raises(FormatError, match=shard.name):
+        read(shard)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_not_there_or_a_folder(tmp_path: Path, read: Callable[[Path], Any]):
+    with pytest.raises(FormatError, match="gone"):
+        read(tmp_path / "gone.parquet")
+    with pytest.raises(FormatError):
+        read(tmp_path)
+
+
+def test_damaged_pages(shard: Path):
+    content = bytearray(shard.read_bytes())
+    footer = int.from_bytes(content[-8:-4], "little")
+    content[4 : len(content) - footer - FOOTER_TAIL] = bytes(len(content) - footer - FOOTER_TAIL - 4)
+    shard.write_bytes(content)
+    assert read_metadata(shard)["max_index"] == 11, "the footer is whole"
+    for read in (read_table, read_entries, read_indices):
+        with pytest.raises(FormatError, match=shard.name):
+            read(shard)
+
+
+def test_flipped_bits_give_rows_or_a_format_error(shard: Path):
+    """Nothing else escapes: not UnicodeDecodeError from the metadata, not KeyError from a column's damaged name."""
+    content = shard.read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little")
+    random = Random(4)
+    refused = 0
+    for trial in range(250):
+        spoiled = bytearray(content)
+        first = len(content) - FOOTER_TAIL - footer if trial % 2 else 0
+        spoiled[random.randrange(first, len(content))] ^= 1 << random.randrange(8)
+        shard.write_bytes(spoiled)
+        for read in READERS:
+            try:
+                read(shard)
+            except FormatError:
+                refused += 1
+    assert refused > 100
+
+
+def rewritten(shard: Path, **changes: Any) -> Path:
+    """The shard with other metadata (None: with none at all)."""
+    table = pq.read_table(shard)
+    stored = json.loads(table.schema.metadata[METADATA_KEY])
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps({**stored, **changes})}), shard)
+    return shard
+
+
+def test_another_format_version(shard: Path):
+    for version in (2, "1", None):
+        with pytest.raises(FormatError, match=r"format version .* Update teacher-logits"):
+            read_entries(rewritten(shard, format_version=version))
+
+
+def test_a_parquet_file_of_somebody_else(tmp_path: Path):
+    pq.write_table(pa.table({"index": [1, 2]}), tmp_path / "a.parquet")
+    for read in (read_metadata, read_entries):
+        with pytest.raises(FormatError, match="no teacher_logits metadata"):
+            read(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(FormatError, match=r"a\.parquet"):
+        read_indices(tmp_path / "a.parquet")
+
+
+def test_metadata_that_isnt_json(shard: Path):
+    pq.write_table(pq.read_table(shard).replace_schema_metadata({METADATA_KEY: b'{"format_version": 1'}), shard)
+    with pytest.raises(FormatError, match=shard.name):
+        read_metadata(shard)
+
+
+@pytest.mark.parametrize("missing", ["top_min", "sampled_indices_high", "logsumexp"])
+def test_missing_columns(shard: Path, missing: str):
+    pq.write_table(pq.read_table(shard).drop_columns([missing]), shard)
+    with pytest.raises(FormatError, match=shard.name):
+        read_entries(shard)
+
+
+def test_columns_of_another_type(shard: Path):
+    table = pq.read_table(shard)
+    plain = pa.array(range(table.num_rows))
+    pq.write_table(table.set_column(table.column_names.index("top_counts"), "top_counts", plain), shard)
+    with pytest.raises(FormatError, match=shard.name):
+        read_entries(shard)
+
+
+def test_columns_that_dont_belong_together(shard: Path):
+    table = pq.read_table(shard)
+    turned = table.column("top_indices_low").take([1, 0, 2, 3, 4])
+    pq.write_table(table.set_column(table.column_names.index("top_indices_low"), "top_indices_low", turned), shard)
+    with pytest.raises(FormatError, match="don't belong together"):
+        read_entries(shard)
