@@ -20,8 +20,10 @@ PUBLIC_FILE = 0o644
 
 
 def private_folder(path: Path) -> Path:
-    """Create `path` (and parents) for this user alone, and return it."""
-    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    """Create `path` (and the parents it lacks) for this user alone, and return it."""
+    if not path.is_dir():
+        private_folder(path.parent)  # mkdir(parents=True) would leave the parents open to others
+        path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     return path
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from teacher_logits.conversations.masks import Unusable, marked_text, marked_tokens, require_marks, think_spans
+from teacher_logits.conversations.masks import (
+    NO_ASSISTANT_TOKENS,
+    Unusable,
+    marked_text,
+    marked_tokens,
+    require_marks,
+    think_spans,
+)
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import ChatTemplateError, TeacherError
 from teacher_logits.records import Conversation, Example, Int64
@@ -123,7 +130,7 @@ class ChatRenderer:
         marked[:1] = False  # nothing predicts the token at position 0
         positions = np.flatnonzero(marked).astype(np.int32)
         if not len(positions):
-            raise Unusable("no assistant tokens")
+            raise Unusable(NO_ASSISTANT_TOKENS)
         return Example(conversation.index, input_ids, positions)
 
 

@@ -20,6 +20,9 @@ _GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 
+NO_ASSISTANT_TOKENS = "no assistant tokens"
+
+
 class Unusable(Exception):
     """A conversation that can't be used; its text is the reason, as it stands in skipped.jsonl."""
 

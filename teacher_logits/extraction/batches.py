@@ -17,9 +17,6 @@ from teacher_logits.records import Batch, Example, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
 from teacher_logits.teacher import Teacher
 
-NOT_FINITE = "NaN or infinite logits"
-OUT_OF_MEMORY = "too long for the device's memory"
-
 
 @dataclass(frozen=True)
 class GPUBatchResult:

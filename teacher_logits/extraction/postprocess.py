@@ -2,7 +2,8 @@
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -60,44 +61,45 @@ class AsyncPostProcessor(Generic[T]):
                     self._failure = error
 
 
-def prefetch(items: Iterable[T], ahead: int = 2) -> Generator[T, None, None]:
-    """Pass `items` on while another thread prepares the next ones, at most `ahead` of them.
+@contextmanager
+def prefetch(items: Iterable[T], ahead: int = 2) -> Iterator[Iterator[T]]:
+    """Give an iterator over `items`, while another thread prepares the next ones, at most `ahead` of them.
 
-    What preparing raises is raised here, in its turn. Closing the iterator ends the thread.
+    What preparing raises is raised by the iterator, in its turn. Leaving the block ends the thread.
     """
-    waiting: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(ahead)
-    closed = threading.Event()
+    waiting: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(ahead)
+    left = threading.Event()
 
-    def put(item: tuple[T | None, BaseException | None]) -> bool:
-        while not closed.is_set():
+    def put(good: bool, item: T | BaseException | None) -> None:
+        while not left.is_set():
             try:
-                waiting.put(item, timeout=_POLL_SECONDS)
-                return True
+                return waiting.put((good, item), timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
-        return False
-
-    end: tuple[T | None, BaseException | None] = (None, StopIteration())
 
     def prepare() -> None:
         try:
             for item in items:
-                if not put((item, None)):
+                put(True, item)
+                if left.is_set():
                     return
-            put(end)
+            put(False, None)
         except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
-            put((None, error))
+            put(False, error)
+
+    def prepared() -> Iterator[T]:
+        while True:
+            good, item = waiting.get()
+            if isinstance(item, BaseException):
+                raise item
+            if not good:
+                return
+            yield item  # type: ignore[misc]
 
     thread = threading.Thread(target=prepare, name="prefetch", daemon=True)
     thread.start()
     try:
-        while True:
-            item, failure = waiting.get()
-            if failure is not None:
-                if isinstance(failure, StopIteration):
-                    return
-                raise failure
-            yield item  # type: ignore[misc]
+        yield prepared()
     finally:
-        closed.set()
+        left.set()
         thread.join()

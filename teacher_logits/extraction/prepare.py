@@ -13,6 +13,7 @@ from teacher_logits.batching import LengthTable, count_lengths, lengths_from_col
 from teacher_logits.conversations import (
     RendererSpec,
     Source,
+    Unusable,
     load_tokenizer,
     open_source,
     renderer_spec,
@@ -21,6 +22,7 @@ from teacher_logits.conversations import (
 )
 from teacher_logits.conversations.chat import MASK_METHOD
 from teacher_logits.conversations.identity import text_sha256
+from teacher_logits.conversations.masks import NO_ASSISTANT_TOKENS
 from teacher_logits.errors import ChatTemplateError, DatasetError
 from teacher_logits.extraction.resume import StoredRun
 from teacher_logits.journal import SkippedLog
@@ -57,6 +59,16 @@ class PreparedRun:
     def fingerprint(self) -> str:
         """Of what decides a row's content."""
         return fingerprint(self.metadata)
+
+    @property
+    def longest(self) -> float:
+        """Tokens a conversation may have: --max-seq-len or the model's context, whichever is less."""
+        return min(self.config.max_seq_len or np.inf, self.identity.context or np.inf)
+
+    @property
+    def too_long(self) -> Unusable:
+        """What is said of longer ones."""
+        return Unusable(f"longer than {self.longest:,} tokens")
 
     @property
     def pad_id(self) -> int:
@@ -138,10 +150,9 @@ def plan_rows(run: PreparedRun, done: Int64, skipped: SkippedLog) -> Plan:
     if not len(rows):
         return Plan(rows, np.zeros(0, np.int64))
     table = _lengths(run, rows)
-    longest = min(config.max_seq_len or np.inf, run.identity.context or np.inf)
     reasons = dict(table.reasons)
-    for place in np.flatnonzero(table.lengths > longest).tolist():
-        reasons.setdefault(place, f"longer than {longest:,} tokens")
+    for place in np.flatnonzero(table.lengths > run.longest).tolist():
+        reasons.setdefault(place, str(run.too_long))
     for place, reason in reasons.items():
         skipped.add(int(source.index[rows[place]]), reason)
     usable = np.ones(len(rows), np.bool_)
@@ -152,20 +163,22 @@ def plan_rows(run: PreparedRun, done: Int64, skipped: SkippedLog) -> Plan:
 
 
 def _lengths(run: PreparedRun, rows: Int64) -> LengthTable:
+    """Token lengths of the rows, from where the options say. A few conversations are rendered in any case, so that
+    a template that marks nothing is refused before anything long begins."""
     config = run.config
-    trial = count_lengths(run.source, rows[:_TRIAL], run.spec, processes=0)
-    if len(trial.reasons) == len(trial.lengths) and set(trial.reasons.values()) == {"no assistant tokens"}:
-        _refuse(Counter(trial.reasons.values()), len(trial.lengths))
+    examples = run.spec.build().render(run.source.conversations(rows[:_TRIAL]))
+    if all(isinstance(example, Unusable) and str(example) == NO_ASSISTANT_TOKENS for example in examples):
+        _refuse(Counter(map(str, examples)), len(examples))
     if config.tokenized_dataset is not None:
         return lengths_from_dataset(run.source, rows, config.tokenized_dataset, run.source.split)
     if config.length_col is not None:
         return lengths_from_column(run.source, rows, config.length_col)
-    return trial if len(rows) <= _TRIAL else count_lengths(run.source, rows, run.spec)
+    return count_lengths(run.source, rows, run.spec)
 
 
 def _refuse(reasons: "Counter[str]", total: int) -> None:
     found = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(5))
-    if set(reasons) == {"no assistant tokens"}:
+    if set(reasons) == {NO_ASSISTANT_TOKENS}:
         raise ChatTemplateError(
             f"0 assistant tokens in the first {total:,} conversations: the template's generation markers "
             "enclose nothing of them (or --exclude-think-tokens and --exclude-end-tokens leave nothing). Check it "

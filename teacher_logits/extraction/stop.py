@@ -6,6 +6,8 @@ Imports nothing heavy: the handlers stand before torch is loaded.
 import signal
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 PROCESS_START = time.monotonic()
@@ -66,9 +68,12 @@ class TimedShutdown:
         self._end = None if minutes is None else start + 60 * minutes
         self._durations: deque[float] = deque(maxlen=10)
 
-    def batch_took(self, seconds: float) -> None:
-        """Tell how long a batch took."""
-        self._durations.append(seconds)
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Take notice of how long the block, a batch, takes."""
+        began = time.monotonic()
+        yield
+        self._durations.append(time.monotonic() - began)
 
     @property
     def remaining(self) -> float | None:

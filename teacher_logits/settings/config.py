@@ -83,6 +83,7 @@ class ExtractionConfig(SourceOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check(0 < self.top_p <= 1, "top_p", "more than 0 and at most 1")
+        object.__setattr__(self, "top_p", float(self.top_p))  # 1 and 1.0 would have different fingerprints
         self._check(1 <= self.top_p_max_elements <= MAX_NUCLEUS, "top_p_max_elements", f"1 to {MAX_NUCLEUS}")
         self._check(self.sampled_n >= 1, "sampled_n", "at least 1")
         self._check(self.upload_every >= 1, "upload_every", "at least 1")

@@ -33,14 +33,20 @@ for hashes of local files; never for a path."""
 def fingerprint(metadata: Mapping[str, Any]) -> str:
     """SHA-256 (hex) over the metadata's `FINGERPRINT_FIELDS`. Raises KeyError where one is missing."""
     content = {field: metadata[field] for field in FINGERPRINT_FIELDS}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
 def differing_fields(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """The `FINGERPRINT_FIELDS` in which two runs differ, each as 'name (stored ..., now ...)'."""
+    """The `FINGERPRINT_FIELDS` in which two runs differ, each as 'name (stored ..., now ...)'.
+
+    They are compared as they are hashed: a tuple is the list that JSON makes of it, and 1 is not 1.0.
+    """
     return [
         f"{field} (stored {stored.get(field)!r}, now {wanted.get(field)!r})"
         for field in FINGERPRINT_FIELDS
-        if stored.get(field) != wanted.get(field)
+        if _canonical(stored.get(field)) != _canonical(wanted.get(field))
     ]
+
+
+def _canonical(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
