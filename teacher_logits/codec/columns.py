@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from teacher_logits.codec.indices import pack_indices, unpack_indices
 from teacher_logits.codec.quantize import dequantize, quantize, round_to_dtype
-from teacher_logits.records import Example, Float32, Float64, Int64, SparseDistribution
+from teacher_logits.records import Example, Float64, Int64, SparseDistribution
 
 CONTRACT_COLUMNS = (
     "index",
@@ -133,7 +133,7 @@ def decode_rows(table: pa.Table, logits_dtype: str = "float32") -> Entries:
     width = len(sampled_low) // len(counts) if len(counts) else 0
     _check_row_lengths(table, counts, entries_per_row, width)
 
-    def logits(kind: str, repeats: Int64 | int) -> Float32:
+    def logits(kind: str, repeats: Int64 | int) -> Float64:
         low, high = (np.repeat(_flat(table, f"{kind}_{end}"), repeats) for end in ("min", "max"))
         return round_to_dtype(dequantize(_flat(table, f"{kind}_logits_quantized"), low, high), logits_dtype)
 
@@ -142,11 +142,11 @@ def decode_rows(table: pa.Table, logits_dtype: str = "float32") -> Entries:
         top_ids=unpack_indices(
             _flat(table, "top_indices_low"), _bytes(table, "top_indices_high"), _row_lengths(table, "top_indices_low")
         ),
-        top_logits=logits("top", counts).astype(np.float64),
+        top_logits=logits("top", counts),
         sampled_ids=unpack_indices(sampled_low, _bytes(table, "sampled_indices_high"), entries_per_row * width).reshape(
             len(counts), width
         ),
-        sampled_logits=logits("sampled", width).astype(np.float64).reshape(len(counts), width),
+        sampled_logits=logits("sampled", width).reshape(len(counts), width),
         logsumexp=_flat(table, "logsumexp"),
     )
 

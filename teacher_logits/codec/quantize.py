@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from teacher_logits.records import Float32, Float64
+from teacher_logits.records import Float64
 
 STEPS = 65535
 
@@ -23,19 +23,18 @@ def dequantize(quantized: NDArray[np.integer], low: Numbers, high: Numbers) -> F
     return low64 + np.asarray(quantized, np.float64) / STEPS * span
 
 
-def round_to_dtype(logits: Float64, dtype: str) -> Float32:
-    """Round to the type the teacher's logits had, to nearest even; 'float32' (or 'float64') leaves float32 precision.
+def round_to_dtype(logits: Float64, dtype: str) -> Float64:
+    """Round to the type the teacher's logits had, to nearest even, where that is bfloat16 or float16.
 
-    Where they were bfloat16 or float16 this restores all but a few of them exactly.
+    That restores all but a few of them exactly. Logits of wider types stay as `dequantize` gives them.
     """
-    values = logits.astype(np.float32)
     if dtype == "float16":
-        return values.astype(np.float16).astype(np.float32)
+        return logits.astype(np.float16).astype(np.float64)
     if dtype != "bfloat16":
-        return values
-    bits = values.view(np.uint32)
+        return logits
+    bits = logits.astype(np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return rounded.astype(np.uint32).view(np.float32)
+    return rounded.astype(np.uint32).view(np.float32).astype(np.float64)
 
 
 def _span(low: Numbers, high: Numbers) -> tuple[Float64, Float64]:

@@ -27,6 +27,10 @@ from teacher_logits.files import (
 )
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -47,7 +51,7 @@ def test_whole_file_appears_at_the_end_of_the_block(tmp_path: Path):
         assert not list(tmp_path.glob("*.parquet"))
         temporary.write_bytes(b"whole")
     assert final.read_bytes() == b"whole"
-    assert os.listdir(tmp_path) == ["a.parquet"]
+    assert names(tmp_path) == ["a.parquet"]
 
 
 @pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
@@ -102,10 +106,10 @@ def test_killed_process_leaves_the_old_file_and_a_leftover_that_can_be_removed(t
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.parquet")], timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "a.parquet").read_bytes() == b"old"
-    assert len(os.listdir(tmp_path)) == 2 and len(list(tmp_path.glob("*.parquet"))) == 1
+    assert len(names(tmp_path)) == 2 and len(list(tmp_path.glob("*.parquet"))) == 1
     (tmp_path / "mine.tmp").touch()
     remove_leftovers(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["a.parquet", "mine.tmp"]
+    assert names(tmp_path) == ["a.parquet", "mine.tmp"]
 
 
 def test_modes_whatever_the_umask(tmp_path: Path, umask: int):
@@ -163,7 +167,7 @@ def test_copies_are_whole_and_replace(tmp_path: Path):
     assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
     with pytest.raises(FileNotFoundError):
         copy_file(tmp_path / "gone", tmp_path / "b")
-    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    assert names(tmp_path) == ["a", "b"]
 
 
 def test_sha256(tmp_path: Path):
