@@ -14,7 +14,7 @@ VOCABULARY = 1 << 18
 def made_entries(count: int, cap: int = 7, sampled_n: int = 5, seed: int = 0, step: float = 0.0) -> SparseDistribution:
     """`count` entries that differ everywhere: random ids of all 18 bits, nuclei of 1 to `cap` tokens.
 
-    step: logits are whole multiples of it (0: any float32). What lies past the nucleus is poisoned with NaN and -1.
+    step: logits are whole multiples of it (0: any float32). What lies past the nucleus is poisoned.
     """
     generator = np.random.default_rng(seed)
     ids = generator.integers(0, VOCABULARY, (count, cap + sampled_n)).astype(np.int32)
@@ -25,7 +25,7 @@ def made_entries(count: int, cap: int = 7, sampled_n: int = 5, seed: int = 0, st
     past = np.arange(cap) >= counts[:, None]
     return SparseDistribution(
         top_ids=np.where(past, np.int32(-1), ids[:, :cap]),
-        top_logits=np.where(past, np.float32(np.nan), top_logits),
+        top_logits=np.where(past, np.float32(-1e30 if seed % 2 else np.nan), top_logits),
         top_counts=counts,
         sampled_ids=ids[:, cap:],
         sampled_logits=logits[:, cap:],

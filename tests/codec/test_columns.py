@@ -185,3 +185,12 @@ def test_columns_of_different_rows_are_refused(name: str):
     mixed = table.set_column(table.column_names.index(name), name, other.column(name))
     with pytest.raises(ValueError):
         decode_rows(mixed)
+
+
+@pytest.mark.parametrize("name", ["top_indices_low", "top_logits_quantized", "sampled_indices_low", "logsumexp"])
+def test_rows_that_changed_places_in_one_column_are_refused(name: str):
+    """The table's totals are right, its rows are not."""
+    table = made_table([3, 5, 2])
+    turned = table.column(name).take([1, 0, 2])
+    with pytest.raises(ValueError, match="don't belong together"):
+        decode_rows(table.set_column(table.column_names.index(name), name, turned))

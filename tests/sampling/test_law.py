@@ -255,3 +255,16 @@ def test_log_scale_shifts_the_perturbed_and_nothing_else():
     assert torch.equal(plain.ids_PS, scaled.ids_PS)
     shift = 3.0 - 900 * torch.tensor(2.0, dtype=torch.float64).log()
     torch.testing.assert_close(scaled.perturbed_PS, plain.perturbed_PS + shift, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("mark", "token"),
+    [(2.0**-53, 3), (0.5 - 2.0**-53, 3), (0.5, 70), (0.75, 75), (1 - 2.0**-53, 75), (1.0, 75)],
+)
+def test_marks_at_the_edges_choose_tokens_of_weight(mark: float, token: int):
+    """A mark on the edge between two tokens means the next; one that rounds up to the whole sum means the last."""
+    weights = torch.zeros(1, 256, dtype=torch.float64)
+    weights[0, [3, 70, 75]] = torch.tensor([2.0, 1.0, 1.0], dtype=torch.float64)
+    blocks = weights.view(1, 4, 64)
+    marks = torch.tensor([[mark]], dtype=torch.float64)
+    assert tail._choose(blocks, blocks.sum(-1), torch.tensor([0]), marks).tolist() == [[token]]
