@@ -28,9 +28,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python demo/train_teacher.py $(DEMO_TEACHER)
 	$(BIN)/python extract_logits.py --model ./$(DEMO_TEACHER) --dataset demo/conversations.jsonl \
-		--output ./$(DEMO_LOGITS) --cache-dir $(DEMO_LOGITS)/.cache --resume
+		--output ./$(DEMO_LOGITS) --cache-dir .demo-cache --resume
 	$(BIN)/python explore_logits.py ./$(DEMO_LOGITS)
-	$(BIN)/python explore_logits.py ./$(DEMO_LOGITS) show --index 7
+	$(BIN)/python explore_logits.py ./$(DEMO_LOGITS) show --index 40
 
 test: install check
 	$(BIN)/python -m pytest -q
@@ -45,4 +45,4 @@ style: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(DEMO_TEACHER) $(DEMO_LOGITS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO_TEACHER) $(DEMO_LOGITS) .demo-cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -102,8 +102,9 @@ def train_model(
     """A model trained from nothing on the assistant's tokens; the same arguments give the same weights."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
-    from tqdm import tqdm
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from teacher_logits.progress import progress
 
     torch.set_num_threads(2)  # More don't help matrices this small, and a fixed number adds up in a fixed order.
     torch.use_deterministic_algorithms(True)
@@ -127,23 +128,23 @@ def train_model(
 
     order = random.Random(seed)
     batches: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
-    progress = tqdm(range(steps), desc="Training the demo teacher", unit="step")
-    for _ in progress:
-        if not batches:  # A new epoch. Neighbours in length share a batch, so that little of it is padding.
-            by_length = sorted(examples, key=lambda example: len(example[0]) + order.uniform(-8, 8))
-            batches = [by_length[i : i + BATCH] for i in range(0, len(by_length), BATCH)]
-            order.shuffle(batches)
-        ids, labels = zip(*batches.pop(), strict=True)
-        # Padding is on the right and attention looks to the left, so it needs no mask.
-        ids = pad_sequence(ids, batch_first=True, padding_value=padding)
-        labels = pad_sequence(labels, batch_first=True, padding_value=-100)
-        loss = model(input_ids=ids, labels=labels, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        progress.set_postfix(loss=f"{loss.item():.2f}", refresh=False)
+    with progress("training the demo teacher", steps, "steps") as bar:
+        for _ in range(steps):
+            if not batches:  # A new epoch. Neighbours in length share a batch, so that little of it is padding.
+                by_length = sorted(examples, key=lambda example: len(example[0]) + order.uniform(-8, 8))
+                batches = [by_length[i : i + BATCH] for i in range(0, len(by_length), BATCH)]
+                order.shuffle(batches)
+            ids, labels = zip(*batches.pop(), strict=True)
+            # Padding is on the right and attention looks to the left, so it needs no mask.
+            ids = pad_sequence(ids, batch_first=True, padding_value=padding)
+            labels = pad_sequence(labels, batch_first=True, padding_value=-100)
+            loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            bar.advance(note=f"loss {loss.item():.2f}")
 
     model.model.norm.weight.data *= SHARPNESS  # The output layer is linear, so this scales the logits.
     return model.eval()

@@ -68,7 +68,8 @@ class ExtractionConfig(SourceOptions):
     upload_every: Annotated[int, option(metavar="N")] = 500
     """Conversations a shard."""
     upload_size_mb: Fraction = None
-    """Close a shard at this size (in memory, before compression) if --upload-every isn't reached; at most 256."""
+    """Close a shard at this size (in memory, before compression) even if --upload-every isn't reached; 256 MiB close it
+    in any case."""
     hub_retry_seconds: Annotated[int, option(metavar="N")] = 3600
     """How long a failing Hub is tried before the rest is left in the cache folder and the run ends with exit code 1."""
     max_runtime_minutes: Fraction = None

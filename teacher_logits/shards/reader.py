@@ -64,7 +64,7 @@ def read_entries(shard: Shard) -> Entries:
 
 @contextmanager
 def _open(shard: Shard) -> Iterator[pq.ParquetFile]:
-    with _damage_named(shard), pq.ParquetFile(shard) as file:
+    with _damage_named(shard), pq.ParquetFile(shard, page_checksum_verification=True) as file:
         yield file
 
 

@@ -49,6 +49,7 @@ def write_shard(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> Non
         use_dictionary=["top_counts.list.element"],
         column_encoding=_encodings(table.column_names),
         store_schema=True,
+        write_page_checksum=True,
     )
 
 
