@@ -29,8 +29,8 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['role'] == 'assistant' %}"
     "{% generation %}{{ message['content'] }}<|im_end|>{% endgeneration %}"
-    "{% else %}{{ message['content'] }}<|im_end|>{% endif %}\n"
-    "{% endfor %}"
+    "{% else %}{{ message['content'] }}<|im_end|>{% endif %}"
+    "{{ '\\n' }}{% endfor %}"  # a bare line end after a block tag is dropped
 )
 """Marks the content of the assistant's turns and the token that ends them."""
 UNMARKED = CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", "")

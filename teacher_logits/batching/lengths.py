@@ -80,12 +80,12 @@ def lengths_from_dataset(source: Source, rows: Int64, address: str, split: str) 
             f"--tokenized-dataset {address} has no column {sorted(missing)[0]!r}; it should be a dataset that "
             "compute_lengths.py wrote."
         )
-    numbers = arrow_column(counted, "original_index").to_numpy().astype(np.int64)
+    numbers = _whole_numbers(arrow_column(counted, "original_index").to_numpy(), "original_index")
     lengths = _whole_numbers(arrow_column(counted, "length").to_numpy(), "length")
     order = np.argsort(numbers)
     wanted = source.index[rows]
-    places = np.searchsorted(numbers[order], wanted).clip(max=len(numbers) - 1)
-    absent = wanted[numbers[order][places] != wanted]
+    places = np.searchsorted(numbers[order], wanted).clip(max=max(0, len(numbers) - 1))
+    absent = wanted if not len(numbers) else wanted[numbers[order][places] != wanted]
     if len(absent):
         raise DatasetError(
             f"--tokenized-dataset {address} has no length for {len(absent):,} of {len(rows):,} conversations (the "
@@ -95,8 +95,10 @@ def lengths_from_dataset(source: Source, rows: Int64, address: str, split: str) 
 
 
 def _whole_numbers(values: np.ndarray, name: str) -> Int64:
-    if not np.issubdtype(values.dtype, np.integer) or values.min() < 0:
-        raise DatasetError(f"Column {name!r} holds {values.dtype}; lengths are whole numbers of tokens without gaps.")
+    if not np.issubdtype(values.dtype, np.integer):
+        raise DatasetError(f"Column {name!r} holds {values.dtype}; expected whole numbers without gaps.")
+    if len(values) and values.min() < 0:
+        raise DatasetError(f"Column {name!r} holds {values.min()}; expected whole numbers from 0 on.")
     return values.astype(np.int64)
 
 

@@ -11,9 +11,11 @@ import numpy as np
 from teacher_logits.conversations.masks import (
     NO_ASSISTANT_TOKENS,
     Unusable,
+    bracketed,
     marked_text,
     marked_tokens,
     require_marks,
+    spans_in_brackets,
     think_spans,
 )
 from teacher_logits.conversations.source import Source
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 MASK_METHOD = "template"
 """How assistant tokens are found: by the template's own markers."""
+
+_TEMPLATE_FAILURES = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
+"""What a template can raise for a conversation, besides Jinja's own errors: it is a program."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class ChatRenderer:
     def __init__(self, spec: RendererSpec, tokenizer: "PreTrainedTokenizerFast") -> None:
         self.spec, self.tokenizer = spec, tokenizer
         require_marks(spec.template)
-        if spec.pinned_date is not None:
-            _pin_date(spec.template, date.fromisoformat(spec.pinned_date))
+        self._bracketed = bracketed(spec.template)
+        for template in (spec.template, self._bracketed):
+            _compile(template)
 
     def render(self, conversations: Iterable[Conversation | Unusable]) -> list[Example | Unusable]:
         """The examples of some conversations, in their order; in place of one that can't be used, the reason."""
@@ -98,21 +104,27 @@ class ChatRenderer:
 
     def _text_and_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """The rendered text and the character spans that the template marks as the assistant's."""
+        text = self._rendered(self.spec.template, conversation)
+        return text, spans_in_brackets(self._rendered(self._bracketed, conversation), text)
+
+    def _rendered(self, template: str, conversation: Conversation) -> str:
         import jinja2
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        if self.spec.pinned_date is not None:
+            # Each time, since transformers keeps compiled templates and another renderer may have another date.
+            _pin_date(template, date.fromisoformat(self.spec.pinned_date))
         messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
         try:
-            texts, spans = render_jinja_template(
+            texts, _ = render_jinja_template(
                 conversations=[messages],
                 tools=conversation.tools,
-                chat_template=self.spec.template,
-                return_assistant_tokens_mask=True,
+                chat_template=template,
                 **self.tokenizer.special_tokens_map,
             )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
-            raise Unusable(f"the chat template refuses it: {error}") from error
-        return texts[0], spans[0]
+        except (*_TEMPLATE_FAILURES, jinja2.TemplateError) as error:
+            raise Unusable(f"the chat template refuses it: {str(error) or type(error).__name__}") from error
+        return texts[0]
 
     def _encode(self, texts: list[str]) -> Any:
         return self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -173,11 +185,12 @@ def renderer_spec(
     """The renderer that the options ask for.
 
     end_ids: the model's end tokens, left out with --exclude-end-tokens.   pinned_date: that of a resumed run.
-    Raises ChatTemplateError where there is no template, or it marks no assistant tokens.
+    Raises ChatTemplateError where there is no template, or it is broken, or marks no assistant tokens.
     """
     assert config.model is not None
     template = read_template(config, tokenizer)
     require_marks(template)
+    _compile(template)
     today = date.today().isoformat() if "strftime_now" in template else None
     spec = RendererSpec(config.model, revision, config.trust_remote_code, template, pinned_date or today)
     if not isinstance(config, ExtractionConfig):
@@ -193,7 +206,7 @@ def read_template(config: SourceOptions, tokenizer: "PreTrainedTokenizerFast") -
     """The text of the chat template: of --chat-template, else of the tokenizer. Raises ChatTemplateError."""
     if config.chat_template is not None:
         try:
-            return Path(config.chat_template).expanduser().read_text(encoding="utf-8")
+            return Path(config.chat_template).expanduser().read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ChatTemplateError(f"--chat-template {config.chat_template} can't be read: {error}.") from error
     try:
@@ -213,7 +226,7 @@ def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) ->
         tokenizer = AutoTokenizer.from_pretrained(
             str(path) if path.is_dir() else model, revision=revision, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # for a damaged tokenizer.json the library raises whatever comes, plain Exceptions too
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TeacherError(f"The tokenizer of {model} can't be loaded: {first}") from error
     if not tokenizer.is_fast:
@@ -224,9 +237,20 @@ def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) ->
     return tokenizer
 
 
-def _pin_date(template: str, day: date) -> None:
-    """Make `strftime_now` in this template give `day`. transformers keeps compiled templates, so it stays so."""
+def _compile(template: str) -> Any:
+    """The compiled template, which transformers keeps. Raises ChatTemplateError where it isn't valid Jinja."""
+    import jinja2
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    pinned = datetime(day.year, day.month, day.day)
-    _compile_jinja_template(template).globals["strftime_now"] = pinned.strftime
+    try:
+        return _compile_jinja_template(template)
+    except jinja2.TemplateError as error:
+        line = f" (line {error.lineno})" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        raise ChatTemplateError(
+            f"The chat template is not valid Jinja: {error}{line}. Mend it, or pass another with --chat-template FILE."
+        ) from error
+
+
+def _pin_date(template: str, day: date) -> None:
+    """Make `strftime_now` in this template give `day`."""
+    _compile(template).globals["strftime_now"] = datetime(day.year, day.month, day.day).strftime

@@ -14,9 +14,12 @@ DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".arrow")
 
 
 def tokenizer_sha256(tokenizer: "PreTrainedTokenizerFast") -> str:
-    """A hash of all that decides how the tokenizer turns text into ids, and of its named special tokens."""
-    content = tokenizer.backend_tokenizer.to_str() + json.dumps(tokenizer.special_tokens_map, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    """A hash of all that decides how the tokenizer turns text into ids, and of its named special tokens.
+
+    Truncation and padding are left out: each call sets them anew, and leaves them behind in the tokenizer.
+    """
+    backend = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    return text_sha256(json.dumps([backend, tokenizer.special_tokens_map], sort_keys=True))
 
 
 def text_sha256(text: str) -> str:
@@ -31,6 +34,8 @@ def data_files(path: Path) -> list[Path]:
     state = path / "state.json"
     if state.is_file():
         return [path / entry["filename"] for entry in json.loads(state.read_text())["_data_files"]]
+    if (path / "dataset_dict.json").is_file():
+        return sorted(path.glob("*/*.arrow"))
     return sorted(file for file in path.rglob("*") if file.suffix in DATA_SUFFIXES and file.parent.name != "assets")
 
 

@@ -17,6 +17,9 @@ from teacher_logits.records import Int64
 Spans = Sequence[tuple[int, int]]
 
 _GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_BLOCK_OPENS = re.compile(r"(\{%[-+]?\s*generation\s*(?:-%\}\s*|\+%\}|%\}\n?))")
+_BLOCK_CLOSES = re.compile(r"(?:\s*(\{%-)|(?:(?<=\n)[ \t]+)?(\{%\+?))(\s*endgeneration\b)")
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 
@@ -35,6 +38,37 @@ def require_marks(template: str) -> None:
             "the assistant's. Copy the template to a file, put {% generation %} ... {% endgeneration %} round the "
             "assistant's content and its end-of-turn token, and pass it with --chat-template FILE."
         )
+
+
+def bracketed(template: str) -> str:
+    """The template with a character printed at both ends of each generation block, for `spans_in_brackets`.
+
+    White space that Jinja drops beside the block's tags is dropped here, since the character would protect it.
+    """
+    template = _BLOCK_OPENS.sub(rf"\1{_OPEN}", template)
+    return _BLOCK_CLOSES.sub(lambda tag: f"{_CLOSE}{tag[1] or tag[2]}{tag[3]}", template)
+
+
+def spans_in_brackets(bracketed_text: str, text: str) -> list[tuple[int, int]]:
+    """The spans of `text` that a rendering of the `bracketed` template shows.
+
+    transformers counts the characters before a block when it is reached, which is wrong where a template puts a
+    block in a macro or a `{% set %}` and prints it afterwards. Raises Unusable where the brackets changed the text.
+    """
+    spans: list[tuple[int, int]] = []
+    plain, length, first = [], 0, None
+    for piece in re.split(f"([{_OPEN}{_CLOSE}])", bracketed_text):
+        if piece == _OPEN and first is None:
+            first = length
+        elif piece == _CLOSE and first is not None:
+            spans.append((first, length))
+            first = None
+        else:
+            plain.append(piece)
+            length += len(piece)
+    if first is not None or "".join(plain) != text:
+        raise Unusable("the chat template changes what it has marked, so the marks can't be followed")
+    return spans
 
 
 def marked_tokens(offsets: Int64, spans: Spans) -> NDArray[np.bool_]:

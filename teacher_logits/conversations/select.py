@@ -27,7 +27,9 @@ def select_rows(source: Source, config: SourceOptions) -> Int64:
         rows = rows[np.random.default_rng(config.seed).permutation(len(rows))]
     if config.sample_subject is not None:
         assert config.subject_col is not None
-        subjects = source.column(config.subject_col, "--subject-col").to_pandas().iloc[rows]
+        column = source.column(config.subject_col, "--subject-col")
+        # As Arrow types: numpy would make 1.0 of 1 where another row has none.
+        subjects = column.to_pandas(types_mapper=pd.ArrowDtype).iloc[rows]
         rows = rows[_within_quota(subjects, config.sample_subject)]
     rows = np.sort(rows[: config.limit])
     if not len(rows):
@@ -40,7 +42,7 @@ def select_rows(source: Source, config: SourceOptions) -> Int64:
 
 def _within_quota(subjects: "pd.Series", quota: dict[str, int]) -> np.ndarray:
     """Which rows are among the first `quota[subject]` of their subject, in the order given."""
-    names = subjects.fillna(_WITHOUT).astype(str)
+    names = subjects.map(lambda subject: _WITHOUT if subject is None or subject is pd.NA else str(subject))
     unknown = [name for name in quota if name not in (_OTHERS, _WITHOUT) and not (names == name).any()]
     if unknown:
         known = ", ".join(map(repr, names.unique()[:20]))

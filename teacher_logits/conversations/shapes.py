@@ -10,6 +10,7 @@ from teacher_logits.settings import SourceOptions
 
 _MESSAGE_COLUMNS = ("messages", "conversations")
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_TEXT_PARTS = (None, "text", "input_text", "output_text")
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ def find_columns(available: list[str], config: SourceOptions) -> Columns:
 def require_column(name: str, available: list[str], option: str) -> None:
     """Raise DatasetError where a column is missing."""
     if name not in available:
+        advice = f"Name one of these with {option}."
+        if option in ("--user-col", "--assistant-col"):
+            advice = "Name them with --user-col and --assistant-col, or a column of message lists with --messages-col."
         raise DatasetError(
-            f"The dataset has no column {name!r} ({option}); it has {', '.join(map(repr, available))}. Name the "
-            "columns with --user-col and --assistant-col, or a column of message lists with --messages-col."
+            f"The dataset has no column {name!r} ({option}); it has {', '.join(map(repr, available))}. {advice}"
         )
 
 
@@ -83,7 +86,9 @@ def _message(raw: Mapping[str, Any]) -> dict[str, Any]:
     message = {key: value for key, value in raw.items() if value is not None}
     if "role" not in message and "from" in message:
         speaker = message.pop("from")
-        message = {"role": _SHAREGPT_ROLES.get(speaker, speaker), "content": message.pop("value", None), **message}
+        message = {"role": speaker, "content": message.pop("value", None), **message}
+        if isinstance(speaker, str):
+            message["role"] = _SHAREGPT_ROLES.get(speaker, speaker)
     role = message.get("role")
     if not isinstance(role, str) or not role:
         raise Unusable("a message without a role")
@@ -104,7 +109,7 @@ def _text(content: Any, role: str) -> str:
 def _joined(content: Any, role: str) -> str:
     """Content as text; a list of text parts is joined."""
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        texts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS]
         parts = [text for text in texts if isinstance(text, str)]
         if len(parts) != len(content):
             kinds = {str(part.get("type")) if isinstance(part, Mapping) else type(part).__name__ for part in content}

@@ -1,5 +1,6 @@
 """The source dataset: rows from the Hub or from local files, memory-mapped, numbered, with what identifies them."""
 
+import glob
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,16 @@ class Source:
     def conversations(self, rows: Sequence[int] | Int64) -> Iterator[Conversation | Unusable]:
         """The conversations of some rows, in that order; in place of one that can't be used, the reason."""
         wanted = [name for name in (*self.columns.names().values(), "tools") if name in self.dataset.column_names]
-        chosen = self.dataset.select_columns(wanted)[np.asarray(rows).tolist()]
+        dataset = self.dataset.select_columns(wanted)
+        try:
+            chosen = dataset[np.asarray(rows).tolist()]
+        except UnicodeDecodeError as error:
+            if len(rows) == 1:
+                yield Unusable(f"not UTF-8: {error.reason}")
+            else:  # one row spoils the reading of all; alone, only itself
+                for row in rows:
+                    yield from self.conversations([row])
+            return
         for place, row in enumerate(rows):
             try:
                 values = {name: chosen[name][place] for name in wanted}
@@ -112,16 +122,22 @@ def _load_local(path: Path, split: str) -> "datasets.Dataset":
 
     if path.is_file() and path.suffix not in DATA_SUFFIXES:
         raise DatasetError(f"{path} is not a kind of file that is read ({', '.join(DATA_SUFFIXES)}).")
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else the library tells the Hub that a local file was read
 
     def load() -> Any:
         if path.is_file():
             kind = {".jsonl": "json"}.get(path.suffix, path.suffix.removeprefix("."))
-            return datasets.load_dataset(kind, data_files={split: str(path)}, split=split)
+            return datasets.load_dataset(kind, data_files={split: glob.escape(str(path))}, split=split)
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(str(path))
             return _choose_split(loaded, split, str(path)) if isinstance(loaded, datasets.DatasetDict) else loaded
-        if not data_files(path):
+        kinds = sorted({file.suffix for file in data_files(path)})
+        if not kinds:
             raise DatasetError(f"The folder {path} holds no {', '.join(DATA_SUFFIXES)} files and no saved dataset.")
+        if len(kinds) > 1:
+            raise DatasetError(
+                f"The folder {path} holds {' and '.join(kinds)} files. Name one file, or a folder of one kind."
+            )
         return datasets.load_dataset(str(path), split=split)
 
     return _clear_errors(load, str(path), split)
@@ -169,10 +185,20 @@ def _clear_errors(load: Callable[[], Any], address: str, split: str) -> Any:
     except DatasetGenerationError as error:
         cause = _first_line(error.__cause__ or error)
         raise DatasetError(f"{address} can't be read as a dataset: {cause}. Mend the file and run again.") from error
+    except (StopIteration, IndexError) as error:  # what the library makes of files without any
+        raise DatasetError(f"{address} holds no rows.") from error
     except HfHubHTTPError as error:
         raise DatasetError(f"The Hub did not give dataset {address!r}: {_first_line(error)}") from error
     except (ValueError, OSError) as error:
         raise DatasetError(f"Split {split!r} of {address} can't be loaded: {_first_line(error)}") from error
+    except Exception as error:
+        # Broken connections are errors of whichever HTTP library the Hub's client uses.
+        if not type(error).__module__.startswith("httpx"):
+            raise
+        raise DatasetError(
+            f"The Hub can't be reached for dataset {address!r}: {_first_line(error)}. Check the connection and the "
+            "name; there is no such file or folder here."
+        ) from error
 
 
 def _choose_split(loaded: Any, split: str, address: str) -> "datasets.Dataset":
@@ -199,6 +225,7 @@ def _read_index(dataset: "datasets.Dataset", column: str | None) -> Int64:
         return np.arange(len(dataset), dtype=np.int64)
     require_column(column, dataset.column_names, "--index-col")
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     values = arrow_column(dataset, column)
     if not pa.types.is_integer(values.type) or values.null_count:
@@ -206,12 +233,13 @@ def _read_index(dataset: "datasets.Dataset", column: str | None) -> Int64:
             f"Column {column!r} numbers the conversations and must hold whole numbers without gaps; it holds "
             f"{values.type} with {values.null_count} missing. Name another with --index-col."
         )
-    index = values.to_numpy().astype(np.int64)
-    if index.min() < 0 or index.max() > _MAX_INDEX:
+    least, largest = pc.min_max(values).as_py().values()
+    if least < 0 or largest > _MAX_INDEX:
         raise DatasetError(
-            f"Column {column!r} holds {index.min() if index.min() < 0 else index.max()}; numbers of conversations are "
+            f"Column {column!r} holds {least if least < 0 else largest}; numbers of conversations are "
             f"stored as int32, from 0 to {_MAX_INDEX:,}. Name another with --index-col."
         )
+    index = values.to_numpy().astype(np.int64)
     sorted_index = np.sort(index)
     twice = sorted_index[1:][sorted_index[1:] == sorted_index[:-1]]
     if len(twice):

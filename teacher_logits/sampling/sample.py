@@ -11,7 +11,7 @@ from torch import Tensor
 
 from teacher_logits.records import SparseDistribution
 from teacher_logits.sampling.nucleus import Nucleus, nucleus
-from teacher_logits.sampling.rows import Rows, read_rows
+from teacher_logits.sampling.rows import BLOCK, Rows, read_rows
 from teacher_logits.sampling.tail import TailSample, tail_sample
 
 ROWS_AT_ONCE = 8
@@ -92,9 +92,10 @@ def _token_logprob(rows: Rows, token_P: Tensor, vocab_used: int) -> Tensor:
 def _empty(settings: SamplingSettings) -> SparseDistribution:
     """No rows, with the right widths and types."""
     ids, logits = np.int32, np.float32
+    cap = min(settings.cap, settings.vocab_used + -settings.vocab_used % BLOCK)
     return SparseDistribution(
-        top_ids=np.zeros((0, settings.cap), ids),
-        top_logits=np.zeros((0, settings.cap), logits),
+        top_ids=np.zeros((0, cap), ids),
+        top_logits=np.zeros((0, cap), logits),
         top_counts=np.zeros(0, ids),
         sampled_ids=np.zeros((0, settings.sampled_n), ids),
         sampled_logits=np.zeros((0, settings.sampled_n), logits),

@@ -4,7 +4,7 @@ Legend: B conversations, L padded length, P chosen positions, V vocabulary.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,13 +77,13 @@ def masked_logits(
     if not by_hook:
         return model(input_ids_BL, logits_to_keep=chosen_BL, **arguments).logits
     with _rows_before_head(model, chosen_BL):
-        return model(input_ids_BL, **arguments).logits
+        return model(input_ids_BL, **arguments).logits[0]
 
 
 @contextlib.contextmanager
 def _rows_before_head(model: "PreTrainedModel", chosen_BL: Tensor) -> Iterator[None]:
     def select(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][chosen_BL], *inputs[1:])
+        return (inputs[0][chosen_BL][None], *inputs[1:])  # as one long sequence: [1, P, hidden]
 
     handle = model.get_output_embeddings().register_forward_pre_hook(select)
     try:
@@ -150,12 +150,13 @@ def vocabulary_in_use(config: ExtractionConfig, name: str, width: int, tokenizer
 def _load(
     config: ExtractionConfig, identity: TeacherIdentity, device: torch.device, dtype: torch.dtype
 ) -> "PreTrainedModel":
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     failure: Exception | None = None
     for attention in attention_choices(config.attn, device, dtype):
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            model, report = AutoModelForCausalLM.from_pretrained(
                 identity.address,
                 revision=identity.commit,
                 dtype=dtype,
@@ -163,11 +164,13 @@ def _load(
                 device_map=config.device_map or {"": device},
                 trust_remote_code=config.trust_remote_code,
                 use_safetensors=True,
+                output_loading_info=True,
             )
+            _require_all_weights(identity.name, report["missing_keys"])
             return model.eval()
         except (ValueError, ImportError) as error:
             failure = error  # this attention isn't supported by the model or not installed
-        except (OSError, RuntimeError, KeyError) as error:
+        except (OSError, RuntimeError, KeyError, SafetensorError) as error:
             failure = error
             break
     first = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
@@ -175,6 +178,16 @@ def _load(
         f"The model {identity.name} can't be loaded: {first} Its weights must be .safetensors files (others can hold "
         "programs)."
     ) from failure
+
+
+def _require_all_weights(name: str, missing: Iterable[str]) -> None:
+    """Raise TeacherError where weights are missing: transformers would put random numbers in their place."""
+    absent = sorted(missing)
+    if absent:
+        raise TeacherError(
+            f"The model {name} lacks {len(absent):,} of the weights of its architecture, such as {absent[0]}. Pass a "
+            "whole causal language model, not its body, an adapter or another kind of model."
+        )
 
 
 def _find_masked_logits(model: "PreTrainedModel", device: torch.device, vocabulary: int) -> tuple[Tensor, bool]:
@@ -188,7 +201,7 @@ def _find_masked_logits(model: "PreTrainedModel", device: torch.device, vocabula
     with torch.inference_mode():
         full = model(ids, attention_mask=attention, use_cache=False).logits[chosen]
         for by_hook in (False, True):
-            with contextlib.suppress(TypeError, ValueError, IndexError, RuntimeError):
+            with contextlib.suppress(TypeError, ValueError, IndexError, AttributeError, RuntimeError):
                 rows = masked_logits(model, ids, attention, chosen, by_hook)
                 if rows.shape == full.shape and torch.allclose(rows.float(), full.float(), rtol=0.02, atol=0.02):
                     return rows, by_hook

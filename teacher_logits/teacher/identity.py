@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,10 @@ def identify_teacher(config: SourceOptions, revision: str | None = None) -> Teac
     try:
         generation = GenerationConfig.from_pretrained(address, revision=commit or revision)
         end_ids |= _ids(generation.eos_token_id)
-    except OSError:
-        pass  # a model needs no generation config
+    except (OSError, ValueError) as error:
+        if folder.is_dir() and (folder / "generation_config.json").is_file():
+            raise TeacherError(_cannot_open(config.model, error)) from error
+        # a model needs no generation config
     return TeacherIdentity(
         name=folder.resolve().name if folder.is_dir() else config.model,
         address=address,
@@ -80,16 +81,34 @@ def folder_content(folder: Path) -> str:
             digest.update(_without_versions(folder / name))
     for weights in sorted(folder.glob("*.safetensors")):
         digest.update(str(weights.stat().st_size).encode())
+        header, begin = _header(weights)
+        digest.update(header)
         with weights.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = stream.read(length)
-            digest.update(header)
             for name, tensor in sorted(json.loads(header).items()):
                 if name != "__metadata__":
                     first, past = tensor["data_offsets"]
-                    stream.seek(8 + length + first + max(0, (past - first) // 2 - _SAMPLE_BYTES))
+                    stream.seek(begin + first + max(0, (past - first) // 2 - _SAMPLE_BYTES))
                     digest.update(stream.read(min(past - first, 2 * _SAMPLE_BYTES)))
     return f"sha256:{digest.hexdigest()}"
+
+
+def _header(weights: Path) -> tuple[bytes, int]:
+    """The header of a safetensors file, and where its numbers begin. Raises TeacherError where it isn't whole."""
+    size = weights.stat().st_size
+    with weights.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = stream.read(length) if 8 + length <= size else b""
+    try:
+        tensors = json.loads(header)
+        past = max((tensors[name]["data_offsets"][1] for name in tensors if name != "__metadata__"), default=0)
+    except (ValueError, KeyError, TypeError):
+        past = -1
+    if size != 8 + length + past:
+        raise TeacherError(
+            f"{weights} is not a whole .safetensors file ({size:,} bytes). Download it again; after `git clone` "
+            "without Git LFS there is only a pointer in its place."
+        )
+    return header, 8 + length
 
 
 def _without_versions(path: Path) -> bytes:

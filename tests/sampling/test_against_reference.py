@@ -200,9 +200,10 @@ def test_largest_is_a_sort(blocks: int, count: int, distinct: int, seed: int):
     assert largest(x, count).tolist() == expected
 
 
-def test_no_rows():
-    stored = sample(torch.zeros(0, 70), *keys(0, 70), SamplingSettings(0.98, 20, 6, 1, 70))
-    one = sample(torch.zeros(1, 70), *keys(1, 70), SamplingSettings(0.98, 20, 6, 1, 70))
+@pytest.mark.parametrize("cap", [20, 200])
+def test_no_rows_have_the_shapes_of_some(cap: int):
+    settings = SamplingSettings(0.98, cap, 6, 1, 70)
+    stored, one = (sample(torch.zeros(rows, 70), *keys(rows, 70), settings) for rows in (0, 1))
     assert len(stored) == 0
     for name, value in vars(stored).items():
         like = getattr(one, name)

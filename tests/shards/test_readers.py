@@ -50,10 +50,8 @@ def test_entries_are_rounded_to_the_type_in_the_metadata(tmp_path: Path, rows: p
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch) -> Any:
     module = pytest.importorskip("datasets")
-    monkeypatch.setattr(module.config, "HF_HUB_OFFLINE", True, raising=False)
-    module.disable_progress_bars()
-    yield module
-    module.enable_progress_bars()
+    monkeypatch.setattr(module.config, "HF_HUB_OFFLINE", True)
+    return module
 
 
 @pytest.mark.parametrize("streaming", [False, True])

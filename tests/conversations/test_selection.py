@@ -1,0 +1,146 @@
+"""Which rows a run takes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from teacher_logits.conversations import Source, open_source, select_rows
+from teacher_logits.errors import DatasetError
+from teacher_logits.settings import SourceOptions
+from tests.conversations.reading import of_rows
+from tests.tiny import write_jsonl
+
+SUBJECTS = ["maths", "art", None, "maths", "", "history", "maths", "art", None, "maths"]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [
+        {"question": f"q{n}", "answer": "a", "subject": subject, "level": None if n == 9 else n % 3}
+        for n, subject in enumerate(SUBJECTS)
+    ]
+    return write_jsonl(tmp_path_factory.mktemp("rows") / "rows.jsonl", rows)
+
+
+def selected(path: Path, **options: Any) -> list[int]:
+    config = SourceOptions(dataset=str(path), **options)
+    return select_rows(open_source(config), config).tolist()
+
+
+class TestSlices:
+    @pytest.mark.parametrize(
+        ("split", "rows"),
+        [
+            ("train", range(10)),
+            ("train[:]", range(10)),
+            ("train[2:5]", range(2, 5)),
+            ("train[:50%]", range(5)),
+            ("train[-3:]", range(7, 10)),
+            ("train[:-3]", range(7)),
+            ("train[33%:66%]", range(3, 7)),
+            ("train[-20%:]", range(8, 10)),
+            ("train[:99]", range(10)),
+            ("train[-99:]", range(10)),
+        ],
+    )
+    def test_as_the_datasets_library_means_it(self, split: str, rows: range, path: Path) -> None:
+        assert selected(path, split=split) == list(rows)
+
+    @pytest.mark.parametrize("split", ["train[a:b]", "train[]", "train[3]", "train[1:2:3]", "train[:200%]"])
+    def test_what_is_no_slice(self, split: str, path: Path) -> None:
+        with pytest.raises(DatasetError, match=r"is not a slice of split 'train'"):
+            selected(path, split=split)
+
+    @pytest.mark.parametrize("split", ["train[5:2]", "train[20:]", "train[0:0]"])
+    def test_an_empty_one(self, split: str, path: Path) -> None:
+        with pytest.raises(DatasetError, match=r"No conversation is selected.*--split"):
+            selected(path, split=split)
+
+    def test_offset_and_limit_count_within_it(self, path: Path) -> None:
+        assert selected(path, split="train[2:8]", start_offset=1, limit=2) == [3, 4]
+
+
+class TestLimits:
+    def test_offset_and_limit(self, path: Path) -> None:
+        assert selected(path, start_offset=3) == [3, 4, 5, 6, 7, 8, 9]
+        assert selected(path, limit=2) == [0, 1]
+        assert selected(path, start_offset=8, limit=5) == [8, 9]
+
+    def test_an_offset_past_the_end(self, path: Path) -> None:
+        with pytest.raises(DatasetError, match=r"has 10 rows.*--start-offset"):
+            selected(path, start_offset=10)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return of_rows(tmp_path_factory.mktemp("many"), [{"question": "a", "answer": "b"} for _ in range(500)])
+
+
+class TestRandomSample:
+    def choose(self, source: Source, **options: Any) -> list[int]:
+        return select_rows(source, SourceOptions(random_sample=True, **options)).tolist()
+
+    def test_a_larger_limit_only_adds(self, many: Source) -> None:
+        before: set[int] = set()
+        for limit in (1, 10, 100, 499, 500):
+            chosen = self.choose(many, limit=limit)
+            assert len(chosen) == len(set(chosen)) == limit
+            assert chosen == sorted(chosen)
+            assert before <= set(chosen)
+            before = set(chosen)
+
+    def test_it_depends_on_the_seed_and_on_nothing_else(self, many: Source) -> None:
+        assert self.choose(many, limit=50) == self.choose(many, limit=50)
+        assert self.choose(many, limit=50) != self.choose(many, limit=50, seed=43)
+
+    def test_it_is_spread_over_the_rows_after_the_offset(self, many: Source) -> None:
+        chosen = self.choose(many, limit=100, start_offset=100)
+        assert min(chosen) >= 100
+        assert 240 < sum(chosen) / 100 < 360  # uniform on 100 ... 499: mean 299.5, standard error 10.3
+        assert chosen != list(range(100, 200))
+
+
+class TestSubjects:
+    @pytest.mark.parametrize(
+        ("quota", "rows"),
+        [
+            ({"maths": 2}, [0, 3]),
+            ({"maths": 99}, [0, 3, 6, 9]),
+            ({"*": 1}, [0, 1, 5]),
+            ({"": 2}, [2, 4]),
+            ({"maths": 1, "*": 9}, [0, 1, 5, 7]),
+            ({"maths": 0, "*": 1, "": 9}, [1, 2, 4, 5, 8]),
+        ],
+    )
+    def test_so_many_of_each(self, quota: dict[str, int], rows: list[int], path: Path) -> None:
+        assert selected(path, subject_col="subject", sample_subject=quota) == rows
+
+    def test_limit_and_offset_with_it(self, path: Path) -> None:
+        assert selected(path, subject_col="subject", sample_subject={"maths": 9}, start_offset=1, limit=2) == [3, 6]
+
+    def test_at_random(self, path: Path) -> None:
+        def choose(seed: int, count: int) -> set[int]:
+            options = {"subject_col": "subject", "sample_subject": {"maths": count}, "random_sample": True}
+            return set(selected(path, seed=seed, **options))
+
+        chosen = {frozenset(choose(seed, 2)) for seed in range(8)}
+        assert len(chosen) > 1 and all(len(rows) == 2 and rows <= {0, 3, 6, 9} for rows in chosen)
+        assert all(choose(seed, 2) <= choose(seed, 3) for seed in range(8))
+
+    def test_whole_numbers_as_subjects(self, path: Path) -> None:
+        """A missing one among them doesn't make 1.0 of 1."""
+        assert selected(path, subject_col="level", sample_subject={"1": 9}) == [1, 4, 7]
+        assert selected(path, subject_col="level", sample_subject={"": 9}) == [9]
+
+    def test_an_unknown_subject_is_answered_with_those_there_are(self, path: Path) -> None:
+        with pytest.raises(DatasetError, match=r"names 'physics', which no row has.*'maths', 'art'.*'history'"):
+            selected(path, subject_col="subject", sample_subject={"physics": 3})
+
+    def test_an_unknown_column(self, path: Path) -> None:
+        with pytest.raises(DatasetError, match=r"no column 'topic' \(--subject-col\).*'subject'"):
+            selected(path, subject_col="topic", sample_subject={"*": 3})
+
+    def test_none_of_any(self, path: Path) -> None:
+        with pytest.raises(DatasetError, match=r"No conversation is selected.*--sample-subject"):
+            selected(path, subject_col="subject", sample_subject={"maths": 0})
