@@ -1,6 +1,6 @@
 """The nucleus: the fewest most probable tokens whose probability reaches a threshold.
 
-Legend: P positions, V vocabulary (whole blocks), N blocks, W block width, K nucleus cap.
+Legend: P positions, N blocks, W block width, K nucleus cap.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from teacher_logits.sampling.rows import BLOCK, Rows
 
 _ID_BITS = 18
 _ID_MASK = (1 << _ID_BITS) - 1
+_FIRST_LOOK = 16
+"""Tokens that most nuclei stay within; only the others are searched for the whole cap."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,6 @@ class Nucleus:
     counts_P: Tensor
     """int64, at least 1"""
 
-    @property
-    def members_PK(self) -> Tensor:
-        """bool: which entries count."""
-        return torch.arange(self.ids_PK.shape[1], device=self.ids_PK.device) < self.counts_P[:, None]
-
 
 def nucleus(rows: Rows, top_p: float, cap: int) -> Nucleus:
     """Per row, the tokens by falling logit before which less than `top_p` of the probability stands, at most `cap`.
@@ -38,31 +35,40 @@ def nucleus(rows: Rows, top_p: float, cap: int) -> Nucleus:
     hold less than it promises), and there is always at least one. Ties go to the lower id. `top_p` 1 means the cap.
     Source: Holtzman et al. 2020, arXiv 1904.09751.
     """
-    ids = largest(rows.logits_PV, cap)
-    logits = rows.logits_PV.gather(1, ids)
-    probabilities = (logits.double() - rows.logsumexp_P[:, None]).exp()
-    before = probabilities.cumsum(-1) - probabilities
-    member = torch.isfinite(logits)
-    if top_p < 1:
-        member &= before < top_p
-    return Nucleus(ids, logits, member.sum(-1).clamp(min=1))
+    total, blocks = rows.block_maxima_PN.shape
+    cap = min(cap, blocks * BLOCK)
+    device = rows.maximum_P.device
+    ids = torch.zeros(total, cap, dtype=torch.int64, device=device)
+    logits = torch.full((total, cap), -torch.inf, dtype=torch.float32, device=device)
+    counts = torch.zeros(total, dtype=torch.int64, device=device)
+    open_rows = torch.arange(total, device=device)
+    for width in (min(_FIRST_LOOK, cap), cap):
+        found_ids, found_logits = largest(rows, open_rows, width)
+        probabilities = (found_logits.double() - rows.logsumexp_P[open_rows, None]).exp()
+        member = torch.isfinite(found_logits)
+        if top_p < 1:
+            member &= probabilities.cumsum(-1) - probabilities < top_p
+        ids[open_rows, :width], logits[open_rows, :width] = found_ids, found_logits
+        counts[open_rows] = member.sum(-1).clamp(min=1)
+        open_rows = open_rows[member.all(-1)]
+        if not len(open_rows):
+            break
+    return Nucleus(ids, logits, counts)
 
 
-def largest(logits_PV: Tensor, count: int) -> Tensor:
-    """Ids (int64, [P, count]) of the largest logits of each row, by falling value, ties by rising id.
+def largest(rows: Rows, which: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Ids (int64) and logits (float32), [P', count], of the largest logits of the rows `which`, ties by rising id.
 
     They lie in the `count` blocks with the largest maxima, ties by rising block number: were one of them in another
     block, each of those `count` blocks would hold a token that stands before it. So only those blocks are searched.
     """
-    rows, width = logits_PV.shape
-    count = min(count, width)
-    blocks = logits_PV.view(rows, -1, BLOCK)
-    maxima = blocks.amax(-1)
-    numbers = torch.arange(blocks.shape[1], device=logits_PV.device).expand_as(maxima)
-    chosen = _id(_keys(maxima, numbers).topk(min(count, blocks.shape[1]), sorted=False).values)
-    candidates = blocks.gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
-    ids = (chosen[:, :, None] * BLOCK + torch.arange(BLOCK, device=logits_PV.device)).flatten(1)
-    return _id(_keys(candidates, ids).topk(count).values)
+    maxima = rows.block_maxima_PN[which] + 0.0
+    numbers = torch.arange(maxima.shape[1], device=maxima.device).expand_as(maxima)
+    chosen = _id(_keys(maxima, numbers).topk(min(count, maxima.shape[1]), sorted=False).values)
+    logits = rows.logits(which, chosen).flatten(1)
+    ids = (chosen[:, :, None] * BLOCK + torch.arange(BLOCK, device=maxima.device)).flatten(1)
+    best = _keys(logits, ids).topk(count)
+    return _id(best.values), logits.gather(1, best.indices)
 
 
 def _keys(values: Tensor, ids: Tensor) -> Tensor:

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from teacher_logits.records import SparseDistribution
 from teacher_logits.sampling.nucleus import Nucleus, nucleus
-from teacher_logits.sampling.rows import BLOCK, Rows, read_rows
+from teacher_logits.sampling.rows import BLOCK, REACH, Rows, read_rows
 from teacher_logits.sampling.tail import TailSample, tail_sample
 
-ROWS_AT_ONCE = 8
-"""Rows whose float64 copies exist at the same time: memory is bounded by this, not by the batch."""
+_BLOCKS_AT_ONCE = 1 << 17
+_ROWS_AT_ONCE = 128
+_COPIED_AT_ONCE = 1 << 21
+"""Blocks, rows, and logits that have to be copied, at a time: memory is bounded by these, not by the batch."""
 
 
 @dataclass(frozen=True)
@@ -39,39 +41,65 @@ def sample(
     index_P, position_P: int64, conversation and position of each row, the keys of its noise.
     Rows that hold NaN, +inf or nothing finite are marked `invalid`; nothing is raised for them.
     """
-    chunks = [
-        _sample_rows(logits_PV[part], token_P[part], index_P[part], position_P[part], settings)
-        for part in (slice(first, first + ROWS_AT_ONCE) for first in range(0, len(logits_PV), ROWS_AT_ONCE))
-    ]
-    if not chunks:
+    if not len(logits_PV):
         return _empty(settings)
-    return SparseDistribution(*(torch.cat(fields).cpu().numpy() for fields in zip(*chunks, strict=True)))
+    size = _group_size(logits_PV, settings.vocab_used)
+    groups = [
+        _sample_rows(_whole_blocks(logits, settings.vocab_used), token, index, position, settings)
+        for logits, token, index, position in zip(
+            *(each.split(size) for each in (logits_PV, token_P, index_P, position_P)), strict=True
+        )
+    ]
+    return SparseDistribution(*(torch.cat(fields).cpu().numpy() for fields in zip(*groups, strict=True)))
+
+
+def _group_size(logits_PV: Tensor, vocab_used: int) -> int:
+    """Rows that are worked on together: enough that the work outweighs starting it, few enough for the memory."""
+    copied = vocab_used != logits_PV.shape[1] or vocab_used % BLOCK or not logits_PV.is_contiguous()
+    fitting = _COPIED_AT_ONCE // vocab_used if copied else _BLOCKS_AT_ONCE * BLOCK // vocab_used
+    return max(1, min(_ROWS_AT_ONCE, fitting))
+
+
+def _whole_blocks(raw_PV: Tensor, vocab_used: int) -> Tensor:
+    """The vocabulary in use, filled up with -inf to whole blocks; a copy only where that is needed."""
+    used = raw_PV[:, :vocab_used]
+    padding = -vocab_used % BLOCK
+    return torch.nn.functional.pad(used, (0, padding), value=-torch.inf) if padding else used.contiguous()
 
 
 def _sample_rows(
-    raw_PV: Tensor, token_P: Tensor, index_P: Tensor, position_P: Tensor, settings: SamplingSettings
+    logits_PV: Tensor, token_P: Tensor, index_P: Tensor, position_P: Tensor, settings: SamplingSettings
 ) -> tuple[Tensor, ...]:
-    """The fields of `SparseDistribution`, in its order, for a few rows."""
-    rows = read_rows(raw_PV, settings.vocab_used)
+    """The fields of `SparseDistribution`, in its order, for a few rows of whole blocks."""
+    rows = read_rows(logits_PV)
     kept = nucleus(rows, settings.top_p, settings.cap)
-    # Members are zeroed by their ids alone: padding entries point at the first member, which is zeroed anyway.
-    members = torch.where(kept.members_PK, kept.ids_PK, kept.ids_PK[:, :1])
-    rows.weights_PV.scatter_(1, members, 0.0)
-    log_scale = rows.maximum_P - rows.logsumexp_P
-    drawn = tail_sample(rows.weights_PV, log_scale, index_P, position_P, settings.seed, settings.sampled_n)
+    drawn = tail_sample(rows, _members(kept), index_P, position_P, settings.seed, settings.sampled_n)
     sampled_ids = _fill(drawn, kept)
     return (
         kept.ids_PK.int(),
         kept.logits_PK,
         kept.counts_P.int(),
         sampled_ids.int(),
-        rows.logits_PV.gather(1, sampled_ids),
+        _logits_of(rows, sampled_ids),
         rows.logsumexp_P,
         rows.logsumexp_t2_P.float(),
         rows.logsumexp_t4_P.float(),
         _token_logprob(rows, token_P, settings.vocab_used),
         rows.invalid_P,
     )
+
+
+def _members(kept: Nucleus) -> Tensor:
+    """Ids of the nuclei's members, as wide as the largest; the first stands in for what is missing."""
+    ids = kept.ids_PK[:, : int(kept.counts_P.max())]
+    member = torch.arange(ids.shape[1], device=ids.device) < kept.counts_P[:, None]
+    return torch.where(member, ids, ids[:, :1])
+
+
+def _logits_of(rows: Rows, ids: Tensor) -> Tensor:
+    """float32 [P, n]: the logits of some tokens of each row, as the format defines them."""
+    logits = rows.blocks_PNW.flatten(1).gather(1, ids).to(torch.float32) + 0.0
+    return logits.masked_fill_(logits - rows.maximum_P[:, None] < -REACH, -torch.inf)
 
 
 def _fill(drawn: TailSample, kept: Nucleus) -> Tensor:
@@ -85,7 +113,7 @@ def _fill(drawn: TailSample, kept: Nucleus) -> Tensor:
 def _token_logprob(rows: Rows, token_P: Tensor, vocab_used: int) -> Tensor:
     """float32 [P]: -inf for a token past the vocabulary in use."""
     known = token_P < vocab_used
-    logit = rows.logits_PV.gather(1, torch.where(known, token_P, 0)[:, None])[:, 0].double()
+    logit = _logits_of(rows, torch.where(known, token_P, 0)[:, None])[:, 0].double()
     return torch.where(known, logit - rows.logsumexp_P, -torch.inf).float()
 
 

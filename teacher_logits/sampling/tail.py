@@ -7,8 +7,7 @@ probability p(v) / W. So it suffices to draw a few arrivals by inverse CDF and k
 distinct tokens arrived, the seen ones are taken out and the race goes on from where the clock stands: waiting times
 have no memory, so this is exact.
 
-Legend: P positions, V vocabulary (whole blocks), N blocks, W block width, S samples, R arrivals a round,
-A rows still racing.
+Legend: P positions, N blocks, W block width, S samples, X excluded tokens, R arrivals a round, A rows still racing.
 Sources: Maddison et al. 2014, "A* sampling"; Kool et al. 2019, arXiv 1903.06059.
 """
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from teacher_logits.sampling.noise import arrival_uniforms
-from teacher_logits.sampling.rows import BLOCK, block_sums
+from teacher_logits.sampling.rows import BLOCK, Rows
 
 ARRIVALS = 32
 """Arrivals a round. Part of the definition of the draw: another number would give other samples."""
@@ -37,27 +36,28 @@ class TailSample:
 
 
 def tail_sample(
-    weights_PV: Tensor, log_scale_P: Tensor, index_P: Tensor, position_P: Tensor, seed: int, sampled_n: int
+    rows: Rows, excluded_PX: Tensor, index_P: Tensor, position_P: Tensor, seed: int, sampled_n: int
 ) -> TailSample:
     """`sampled_n` distinct tokens of each row, by the Gumbel-max trick.
 
-    weights_PV: float64, the tokens' weights, 0 for tokens that must not be drawn; **overwritten**.
-    log_scale_P: float64, log of probability / weight.   index_P, position_P: int64, the keys of the noise.
+    excluded_PX: int64, ids that must not be drawn (an id may stand there twice).   index_P, position_P: int64, the
+    keys of the noise. Rows that are invalid get no draws.
     """
-    rows = len(weights_PV)
-    device = weights_PV.device
-    ids = torch.full((rows, sampled_n), -1, dtype=torch.int64, device=device)
-    perturbed = torch.full((rows, sampled_n), -torch.inf, dtype=torch.float64, device=device)
-    counts = torch.zeros(rows, dtype=torch.int64, device=device)
-    log_clock = torch.full((rows,), -torch.inf, dtype=torch.float64, device=device)
-    blocks_PNW = weights_PV.view(rows, -1, BLOCK)
-    sums_PN = block_sums(weights_PV)
-    active = (sums_PN.sum(-1) > 0).nonzero()[:, 0]
+    total = len(rows.maximum_P)
+    device = rows.maximum_P.device
+    ids = torch.full((total, sampled_n), -1, dtype=torch.int64, device=device)
+    perturbed = torch.full((total, sampled_n), -torch.inf, dtype=torch.float64, device=device)
+    counts = torch.zeros(total, dtype=torch.int64, device=device)
+    log_clock = torch.full((total,), -torch.inf, dtype=torch.float64, device=device)
+    sums_PN = rows.block_sums_PN.clone()
+    active = (~rows.invalid_P).nonzero()[:, 0]
+    excluded = excluded_PX[active]
+    active, excluded = _take_out(rows, sums_PN, active, excluded_PX[active] // BLOCK, excluded)
     arrival = 0
     while len(active):
         marks, waits = arrival_uniforms(seed, index_P[active], position_P[active], arrival, ARRIVALS)
-        arrived = _choose(blocks_PNW, sums_PN[active], active, marks)
-        log_rate = sums_PN[active].sum(-1).log() + log_scale_P[active]
+        arrived = _choose(rows, sums_PN[active], active, excluded, marks)
+        log_rate = sums_PN[active].sum(-1).log() + (rows.maximum_P - rows.logsumexp_P)[active]
         log_times = torch.logaddexp(log_clock[active, None], (-waits.log()).cumsum(-1).log() - log_rate[:, None])
 
         repeated = (arrived[:, :, None] == arrived[:, None, :]).tril(-1).any(-1)
@@ -67,24 +67,32 @@ def tail_sample(
         ids[active[row], slot] = arrived[row, column]
         perturbed[active[row], slot] = -log_times[row, column]
         counts[active] = (counts[active] + (~repeated).sum(-1)).clamp(max=sampled_n)
-
-        weights_PV[active[:, None], arrived] = 0.0
-        touched = (active[:, None], arrived // BLOCK)
-        sums_PN[touched] = blocks_PNW[touched].sum(-1)
         log_clock[active] = log_times[:, -1]
-        active = active[(counts[active] < sampled_n) & (sums_PN[active].sum(-1) > 0)]
+
+        short = counts[active] < sampled_n
+        active, arrived = active[short], arrived[short]
+        excluded = torch.cat([excluded[short], arrived], 1)
+        active, excluded = _take_out(rows, sums_PN, active, arrived // BLOCK, excluded)
         arrival += ARRIVALS
     return TailSample(ids, perturbed, counts)
 
 
-def _choose(blocks_PNW: Tensor, sums_AN: Tensor, active_A: Tensor, marks_AR: Tensor) -> Tensor:
+def _take_out(rows: Rows, sums_PN: Tensor, active: Tensor, touched: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the sums of the touched blocks again, without the excluded tokens (subtracting them would leave
+    rounding errors larger than a small tail); returns the rows in which something is left, and what they exclude."""
+    sums_PN[active[:, None], touched] = rows.weights(active, touched, excluded).sum(-1)
+    left = sums_PN[active].sum(-1) > 0
+    return active[left], excluded[left]
+
+
+def _choose(rows: Rows, sums_AN: Tensor, active: Tensor, excluded: Tensor, marks_AR: Tensor) -> Tensor:
     """Token ids [A, R] of the active rows by inverse CDF: first the block, then the token in it."""
     cumulative = sums_AN.cumsum(-1)
     target = marks_AR * cumulative[:, -1:]
     block = torch.searchsorted(cumulative, target, right=True)
     block = torch.minimum(block, _last_positive(sums_AN)[:, None])  # a target may round up to the whole sum
     before = torch.where(block > 0, cumulative.gather(1, (block - 1).clamp(min=0)), 0.0)
-    inside = blocks_PNW[active_A[:, None], block]
+    inside = rows.weights(active, block, excluded)
     token = (inside.cumsum(-1) <= (target - before)[:, :, None]).sum(-1)
     token = torch.minimum(token, _last_positive(inside))
     return block * BLOCK + token

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from teacher_logits.sampling.rows import Rows, read_rows
 from teacher_logits.sampling.tail import TailSample, tail_sample
 
 ALPHA = 1e-6
@@ -55,13 +56,22 @@ def rates_p(hits: Tensor, trials: int, others: Tensor, other_trials: int) -> flo
     return min(1.0, len(hits) * math.erfc(float(z) / math.sqrt(2)))
 
 
+def rows_of(weights: Tensor, copies: int) -> tuple[Rows, Tensor]:
+    """`copies` rows with these probabilities [V] (V whole blocks), and what a draw from them must leave out: one token
+    that had none, which takes the rest of the probability, as a nucleus does."""
+    nucleus = int((weights == 0).nonzero()[0])
+    logits = weights.double().log()
+    logits[nucleus] = (1 - weights.double().sum()).log()
+    return read_rows(logits.repeat(copies, 1)), torch.full((copies, 1), nucleus)
+
+
 def draws(weights: Tensor, keys: int, sampled_n: int, seed: int = 5) -> TailSample:
     """`keys` independent draws from one tail: weights [V], V whole blocks, as probabilities."""
     parts = []
     for first in range(0, keys, KEYS_AT_ONCE):
         key = torch.arange(first, min(keys, first + KEYS_AT_ONCE))
-        copies = weights.double().repeat(len(key), 1)
-        parts.append(tail_sample(copies, torch.zeros(len(key)).double(), key // 40, key % 40 + 1, seed, sampled_n))
+        rows, excluded = rows_of(weights, len(key))
+        parts.append(tail_sample(rows, excluded, key // 40, key % 40 + 1, seed, sampled_n))
     return TailSample(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
 

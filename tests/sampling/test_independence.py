@@ -53,7 +53,8 @@ def test_same_bits_in_any_chunks(at_once: int, monkeypatch: pytest.MonkeyPatch):
     logits = mixed_rows(333)
     everything = [list(range(COUNT))]
     expected = by_row(logits, everything)
-    monkeypatch.setattr(importlib.import_module("teacher_logits.sampling.sample"), "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(importlib.import_module("teacher_logits.sampling.sample"), "_ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(importlib.import_module("teacher_logits.sampling.rows"), "_NUMBERS_AT_ONCE", 400 * at_once)
     assert by_row(logits, everything) == expected
 
 

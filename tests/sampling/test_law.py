@@ -7,6 +7,7 @@ from torch import Tensor
 
 from teacher_logits.sampling import SamplingSettings, sample, tail
 from teacher_logits.sampling.reference import reference_gumbel_top_k
+from teacher_logits.sampling.rows import Rows, read_rows
 from teacher_logits.sampling.tail import TailSample
 from tests.sampling.statistics import (
     ALPHA,
@@ -183,13 +184,19 @@ def test_right_orders_by_the_book_are_not_blamed():
 
 
 def weightless_choice(patch: pytest.MonkeyPatch) -> None:
-    right = tail._choose
+    right = Rows.weights
 
-    def even(blocks: Tensor, sums: Tensor, active: Tensor, marks: Tensor) -> Tensor:
-        ones = (blocks > 0).double()
-        return right(ones, ones.sum(-1), active, marks)
+    def even(self: Rows, rows: Tensor, blocks: Tensor, excluded: Tensor) -> Tensor:
+        return (right(self, rows, blocks, excluded) > 0).double()
 
-    patch.setattr(tail, "_choose", even)
+    patch.setattr(Rows, "weights", even)
+    choose = tail._choose
+
+    def from_even_sums(rows: Rows, sums: Tensor, active: Tensor, excluded: Tensor, marks: Tensor) -> Tensor:
+        every = torch.arange(sums.shape[1]).expand_as(sums)
+        return choose(rows, rows.weights(active, every, excluded).sum(-1), active, excluded, marks)
+
+    patch.setattr(tail, "_choose", from_even_sums)
 
 
 def noise_again_each_round(patch: pytest.MonkeyPatch) -> None:
@@ -247,24 +254,24 @@ def test_wrong_scale_of_the_perturbed_is_seen():
     assert failed(time_p_values(shifted, ranks(sampled.ids_PS, ids), EVEN)) >= {"spacings", "gumbel"}
 
 
-def test_log_scale_shifts_the_perturbed_and_nothing_else():
-    hidden, _ = hidden_weights(EVEN)
-    key = torch.arange(50)
-    plain = tail.tail_sample(hidden.repeat(50, 1), torch.zeros(50).double(), key, key, 1, 5)
-    scaled = tail.tail_sample(hidden.repeat(50, 1) * 2.0**-900, torch.full((50,), 3.0).double(), key, key, 1, 5)
-    assert torch.equal(plain.ids_PS, scaled.ids_PS)
-    shift = 3.0 - 900 * torch.tensor(2.0, dtype=torch.float64).log()
-    torch.testing.assert_close(scaled.perturbed_PS, plain.perturbed_PS + shift, rtol=1e-12, atol=1e-9)
+def test_only_differences_of_logits_matter():
+    """The same distribution from shifted logits: the same draws, and the same perturbed log-probabilities."""
+    logits = torch.randint(-20, 5, (50, 192), generator=torch.manual_seed(3)).float()
+    key, excluded = torch.arange(50), torch.zeros(50, 1, dtype=torch.int64)
+    plain = tail.tail_sample(read_rows(logits), excluded, key, key, 1, 5)
+    shifted = tail.tail_sample(read_rows(logits + 512), excluded, key, key, 1, 5)
+    assert torch.equal(plain.ids_PS, shifted.ids_PS)
+    torch.testing.assert_close(shifted.perturbed_PS, plain.perturbed_PS, rtol=1e-12, atol=1e-9)
 
 
 @pytest.mark.parametrize(
     ("mark", "token"),
-    [(2.0**-53, 3), (0.5 - 2.0**-53, 3), (0.5, 70), (0.75, 75), (1 - 2.0**-53, 75), (1.0, 75)],
+    [(2.0**-53, 3), (0.25, 5), (0.5 - 2.0**-53, 5), (0.5, 70), (0.75, 75), (1 - 2.0**-53, 75), (1.0, 75)],
 )
 def test_marks_at_the_edges_choose_tokens_of_weight(mark: float, token: int):
     """A mark on the edge between two tokens means the next; one that rounds up to the whole sum means the last."""
-    weights = torch.zeros(1, 256, dtype=torch.float64)
-    weights[0, [3, 70, 75]] = torch.tensor([2.0, 1.0, 1.0], dtype=torch.float64)
-    blocks = weights.view(1, 4, 64)
+    logits = torch.full((1, 256), -torch.inf)
+    logits[0, [3, 5, 70, 75]] = 0.0
+    rows, nothing = read_rows(logits), torch.zeros(1, 0, dtype=torch.int64)
     marks = torch.tensor([[mark]], dtype=torch.float64)
-    assert tail._choose(blocks, blocks.sum(-1), torch.tensor([0]), marks).tolist() == [[token]]
+    assert tail._choose(rows, rows.block_sums_PN, torch.tensor([0]), nothing, marks).tolist() == [[token]]
