@@ -46,7 +46,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> "ExtractionConfig":
 
     from teacher_logits.settings import ExtractionConfig
 
-    given = _parse(arguments, ExtractionConfig())
+    named = _parse(arguments, ExtractionConfig()).config
+    filed = {} if named is None else _read_yaml(named)
+    given = _parse(arguments, ExtractionConfig(**filed))
     base = ExtractionConfig()
     if given.resume:
         from teacher_logits.extraction.resume import stored_config
@@ -62,8 +64,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> "ExtractionConfig":
                 f"--resume alone continues the run of the cache folder, but {given.cache_dir} holds none. Add --output "
                 "to continue from what it holds, or give --model, --dataset and --output."
             )
-    if given.config is not None:
-        base = dataclasses.replace(base, **_read_yaml(given.config))
+    base = dataclasses.replace(base, **filed)
     if given.full_dataset:
         base = base.without_limits()
     return _parse(arguments, base).require_complete()

@@ -33,13 +33,17 @@ def set_up_reporting() -> None:
 def quiet_libraries() -> None:
     """Keep transformers and datasets from drawing bars and printing hints of their own."""
     import datasets
+    import huggingface_hub
     import transformers
+    from huggingface_hub.utils import disable_progress_bars
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+        disable_progress_bars()
 
 
 def exit_code_of(command: Callable[[], int]) -> int:

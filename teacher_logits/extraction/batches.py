@@ -103,15 +103,17 @@ class FiniteGuard:
     FIRST = 20
     SHARE, SHARE_FROM = 0.01, 1000
 
-    def __init__(self) -> None:
-        self._seen: Counter[bool] = Counter()
+    def __init__(self, planned: int, stored: int = 0) -> None:
+        """planned: conversations to come.   stored: those that earlier runs found good."""
+        self._first = min(self.FIRST, planned)
+        self._seen: Counter[bool] = Counter({True: stored})
 
     def count(self, good: int, bad: int) -> str | None:
         """Count conversations; returns what is wrong where too many of them are bad."""
         self._seen[True] += good
         self._seen[False] += bad
         seen, failed = self._seen.total(), self._seen[False]
-        if failed == seen and seen >= self.FIRST:
+        if failed == seen and seen >= self._first:
             return f"all of the first {seen} conversations"
         if seen >= self.SHARE_FROM and failed > self.SHARE * seen:
             return f"{failed:,} of {seen:,} conversations"
@@ -144,4 +146,5 @@ def _part(batch: Batch, part: slice) -> Batch:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+    told = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in told or "out of memory" in told

@@ -16,7 +16,7 @@ from teacher_logits.batching import LengthTable, count_lengths
 from teacher_logits.conversations import load_tokenizer, open_source, renderer_spec, select_rows
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import OutputError
-from teacher_logits.hub import open_repository
+from teacher_logits.hub import open_repository, patiently
 from teacher_logits.hub.repository import Addition
 from teacher_logits.records import Int64
 from teacher_logits.settings import SourceOptions
@@ -65,7 +65,7 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
     config = options.require_complete()
     assert config.output is not None
     repository = open_repository(config.output, config.private)
-    found = repository.snapshot()
+    found = patiently(repository.snapshot)
     if found.shards and not config.force_restart:
         raise OutputError(f"{repository.address} already holds a dataset. Choose another --output, or --force-restart.")
     identity = identify_teacher(config)
@@ -78,10 +78,11 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
     table = count_lengths(source, rows, spec, config.processes)
     order = np.argsort(-table.lengths, kind="stable")
     order = order[table.lengths[order] > 0]
-    repository.create()
+    patiently(repository.create)
     with tempfile.TemporaryDirectory() as scratch:
         additions = _write_files(source, rows, table, order, Path(scratch))
-        repository.commit(additions, [path for path in found.shards if path not in additions], "Add sorted dataset")
+        old = [path for path in found.shards if path not in additions]
+        patiently(lambda: repository.commit(additions, old, "Add sorted dataset"))
     reasons = list(table.reasons.values())
     return LengthsSummary(
         repository.address, table.lengths[order], {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}

@@ -16,7 +16,7 @@ from teacher_logits.extraction.resume import find_stored_run, require_same_run
 from teacher_logits.extraction.stations import RowSink, batch_sampler, ready_batches
 from teacher_logits.extraction.stop import GracefulInterrupt, TimedShutdown
 from teacher_logits.extraction.summary import RunSummary
-from teacher_logits.hub import StreamingHFUploader, open_repository
+from teacher_logits.hub import StreamingHFUploader, open_repository, patiently
 from teacher_logits.journal import RunCache
 from teacher_logits.progress import progress
 from teacher_logits.records import Batch
@@ -47,7 +47,7 @@ def run_extraction(
         assert config.output is not None
         repository = open_repository(config.output, config.private)
         summary = RunSummary(repository.address)
-        stored = find_stored_run(config, cache, repository, repository.snapshot())
+        stored = find_stored_run(config, cache, repository, patiently(repository.snapshot))
         run = prepare_run(config, stored)
         if stored is not None:
             require_same_run(stored, run.metadata, repository.address)
@@ -58,7 +58,7 @@ def run_extraction(
         plan = plan_rows(run, output.done, output.skipped)
         if not len(plan.rows):
             output.begin({})
-            output.finish(summary)
+            output.finish(summary, lambda: stop.requested)
             return summary
 
         summary.left = len(plan.rows)
@@ -86,7 +86,7 @@ def run_extraction(
                 summary.seconds = time.monotonic() - started
                 bar.advance(len(batch.examples), _note(batch, summary, output.uploader, clock))
         if finished:
-            output.finish(summary)
+            output.finish(summary, lambda: stop.requested)
         else:
             output.suspend(summary)
         return summary

@@ -1,13 +1,14 @@
 """A run's output while the run works: what is done already, where new rows go, and how it ends."""
 
+import contextlib
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from teacher_logits.errors import TeacherLogitsError
 from teacher_logits.extraction.prepare import PreparedRun, stored_options
 from teacher_logits.extraction.resume import StoredRun, take_stock
 from teacher_logits.extraction.summary import RunSummary
@@ -18,11 +19,13 @@ from teacher_logits.hub import (
     Snapshot,
     StreamingHFUploader,
     UploadSettings,
+    patiently,
     render_card,
 )
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE
 from teacher_logits.journal import RunCache, SkippedLog
 from teacher_logits.records import Int64
+from teacher_logits.settings import same_output
 from teacher_logits.shards import shard_schema
 
 log = logging.getLogger(__name__)
@@ -37,16 +40,16 @@ class RunOutput:
     def __init__(self, run: PreparedRun, stored: StoredRun | None, cache: RunCache, repository: Repository) -> None:
         """Create the output where it isn't there, clear it with --force-restart, and take stock of what is done."""
         self._run, self._cache, self._repository = run, cache, repository
-        if stored is None:
+        kept = None if stored is None else cache.checkpoint()
+        if stored is None or (kept is not None and not same_output(kept["output"], str(run.config.output))):
             cache.restart()
-        repository.create()
+        patiently(repository.create)
         found = self._cleared()
         self._checkpoint = self._begun(found, stored)
         stock = take_stock(cache, repository, found, self._checkpoint, run.source.split)
         self._checkpoint.shards = stock.shards
         self.skipped = SkippedLog(cache.skipped_file)
         self.skipped.merge((found.skipped or b"").decode())
-        self._keep(complete=False)
         config = run.config
         self.uploader = StreamingHFUploader(
             repository,
@@ -69,32 +72,35 @@ class RunOutput:
         self.skipped.save()
         self.uploader.start()
 
-    @contextmanager
+    @contextlib.contextmanager
     def keeping_rows_on_failure(self) -> Iterator[None]:
-        """Where the block fails, the rows that fill no shard go to the cache folder."""
+        """Where the block fails, the rows that fill no shard go to the cache folder, and uploading ends."""
         try:
             yield
         except BaseException:
             waiting = self.uploader.save_pending_locally()
             self.skipped.save()
+            with contextlib.suppress(TeacherLogitsError):  # the failure that is seen is the block's
+                self.uploader.stop(_UPLOAD_GRACE_SECONDS)
+            waiting += sum(shard.rows for shard in self.uploader.waiting)
             log.info("%s conversations wait in %s for --resume", f"{waiting:,}", self._cache.folder)
             raise
 
-    def finish(self, summary: RunSummary) -> None:
-        """Commit everything and mark the output complete."""
-        self.uploader.finish()
-        self._summarize(summary)
+    def finish(self, summary: RunSummary, interrupted: Callable[[], bool]) -> None:
+        """Commit everything and mark the output complete. What isn't committed when `interrupted` turns true is kept
+        for --resume."""
+        self._summarize(summary, self.uploader.finish(interrupted, _UPLOAD_GRACE_SECONDS))
 
     def suspend(self, summary: RunSummary) -> None:
         """Keep what is not committed for --resume."""
         summary.waiting = self.uploader.save_pending_locally()
         self.uploader.stop(_UPLOAD_GRACE_SECONDS)
-        summary.waiting += sum(shard.rows for shard in self.uploader.waiting)
-        self._summarize(summary)
+        self._summarize(summary, complete=False)
 
-    def _summarize(self, summary: RunSummary) -> None:
+    def _summarize(self, summary: RunSummary, complete: bool) -> None:
         self._checkpoint = self.uploader.checkpoint
-        summary.complete = self._checkpoint.complete
+        summary.complete = complete
+        summary.waiting += sum(shard.rows for shard in self.uploader.waiting)
         summary.total_conversations = self._checkpoint.total_samples
         summary.total_tokens = self._checkpoint.total_tokens
         summary.bytes_per_token = self.uploader.bytes_per_token
@@ -104,11 +110,12 @@ class RunOutput:
 
     def _cleared(self) -> Snapshot:
         """The output as the run begins: with --force-restart without its old rows, which one commit removes."""
-        found = self._repository.snapshot()
+        found = patiently(self._repository.snapshot)
         old = [*found.shards, *(name for name in (CHECKPOINT_FILE, SKIPPED_FILE) if name in found.files)]
         if self._run.config.force_restart and old:
-            self._repository.commit({}, old, f"Remove {len(found.shards)} shards to begin anew")
-            found = self._repository.snapshot()
+            title = f"Remove {len(found.shards)} shards to begin anew"
+            patiently(lambda: self._repository.commit({}, old, title))
+            found = patiently(self._repository.snapshot)
         return found
 
     def _begun(self, found: Snapshot, stored: StoredRun | None) -> Checkpoint:

@@ -91,19 +91,20 @@ def prepare_run(config: ExtractionConfig, stored: StoredRun | None) -> PreparedR
     leave them open. Raises InputErrors for all that can't be used."""
     before: dict[str, Any] = dict(stored.metadata) if stored else {}
 
-    def kept(option: str, field: str) -> Any:
-        """What the stored run resolved an option to, if the option is what it was."""
-        return before.get(field) if stored and stored.config.get(option) == getattr(config, option) else None
+    def kept(field: str, *options: str) -> Any:
+        """What the stored run resolved these options to, if they are what they were."""
+        same = stored is not None and all(stored.config.get(name) == getattr(config, name) for name in options)
+        return before.get(field) if same else None
 
-    identity = identify_teacher(config, kept("revision", "model_revision"))
+    identity = identify_teacher(config, kept("model_revision", "model", "revision"))
     tokenizer = load_tokenizer(identity.address, identity.commit, config.trust_remote_code)
     if identity.vocabulary is not None:
         vocabulary_in_use(config, identity.name, identity.vocabulary, len(tokenizer))
     end_ids = {*identity.end_ids, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])}
     spec = renderer_spec(config, tokenizer, identity.commit, sorted(end_ids), before.get("pinned_date"))
-    source = open_source(config, kept("dataset_revision", "source_revision"))
+    source = open_source(config, kept("source_revision", "dataset", "dataset_revision"))
     log.info("reading %s of %s", source.columns.describe(), source.name)
-    dtype = kept("dtype", "model_dtype")
+    dtype = kept("model_dtype", "dtype")
     if dtype is None:
         dtype = str(resolve_dtype(config.dtype, resolve_device(config.device))).removeprefix("torch.")
     metadata = {
@@ -157,6 +158,7 @@ def plan_rows(run: PreparedRun, done: Int64, skipped: SkippedLog) -> Plan:
         skipped.add(int(source.index[rows[place]]), reason)
     usable = np.ones(len(rows), np.bool_)
     usable[list(reasons)] = False
+    skipped.drop(source.index[rows[usable]].tolist())
     if not usable.any() and not len(done):
         _refuse(Counter(reasons.values()), len(rows))
     return Plan(rows[usable], table.lengths[usable])

@@ -1,5 +1,6 @@
 """What an output and a cache folder hold already, and whether a run may go on from there."""
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Mapping
@@ -14,11 +15,11 @@ import pyarrow.parquet as pq
 
 from teacher_logits.errors import FormatError, OutputError
 from teacher_logits.files import sha256_file
-from teacher_logits.hub import Checkpoint, Repository, Snapshot, open_repository
+from teacher_logits.hub import Checkpoint, Repository, Snapshot, open_repository, patiently
 from teacher_logits.journal import RunCache, Spool, SpooledShard
 from teacher_logits.records import Int64
-from teacher_logits.settings import ExtractionConfig, differing_fields, fingerprint
-from teacher_logits.shards import read_indices, read_table, shard_name, shard_number
+from teacher_logits.settings import ExtractionConfig, differing_fields, fingerprint, same_output
+from teacher_logits.shards import read_indices, read_table, shard_footer, shard_name, shard_number
 
 _SHARDS_AT_ONCE = 8
 
@@ -35,12 +36,22 @@ class StoredRun:
 def stored_config(cache_dir: str, output: str | None) -> dict[str, Any] | None:
     """The options of the run in the cache folder, else of the one that `output` holds; None where there is neither."""
     kept = RunCache(Path(cache_dir).expanduser()).checkpoint()
-    if kept is not None and output in (None, kept["output"]):
+    if kept is not None and (output is None or same_output(output, kept["output"])):
         return dict(kept["config"])
     if output is None:
         return None
-    found = open_repository(output).snapshot()
+    found = patiently(open_repository(output).snapshot)
     return None if found.checkpoint is None else dict(Checkpoint.parse(found.checkpoint, output).config)
+
+
+def _unfinished(cache: RunCache, output: str) -> str:
+    """What a cache folder holds, for messages."""
+    rows = 0
+    for path in (*cache.spool_folder.glob("*.parquet"), *cache.pending_folder.glob("*.parquet")):
+        with contextlib.suppress(FormatError):
+            rows += shard_footer(path).num_rows
+    waiting = f", and {rows:,} conversations that are not there yet" if rows else ""
+    return f"The cache folder {cache.folder} holds an unfinished run into {output}{waiting}."
 
 
 def find_stored_run(
@@ -50,19 +61,19 @@ def find_stored_run(
 
     Raises OutputError where there is one that the options don't ask to continue (or to replace), naming the way on.
     """
+    assert config.output is not None
+    output = config.output
     kept = cache.checkpoint()
     unfinished = kept is not None and not kept["complete"]
     if kept is not None and unfinished and not config.force_restart:
-        if kept["output"] != config.output:
+        if not same_output(kept["output"], output):
             raise OutputError(
-                f"The cache folder {cache.folder} holds an unfinished run into {kept['output']}. Continue it with "
-                "--resume alone, give this run a folder of its own with --cache-dir, or set the other aside with "
-                "--force-restart."
+                f"{_unfinished(cache, kept['output'])} Continue it with --resume alone, give this run a folder of "
+                "its own with --cache-dir, or set the other aside with --force-restart."
             )
         if not config.resume:
             raise OutputError(
-                f"The cache folder {cache.folder} holds an unfinished run into {kept['output']}. Continue it with "
-                "--resume, or begin anew with --force-restart."
+                f"{_unfinished(cache, kept['output'])} Continue it with --resume, or begin anew with --force-restart."
             )
     if config.force_restart:
         return None
@@ -73,14 +84,14 @@ def find_stored_run(
             f"{repository.address} already holds {rows}. Continue with --resume, begin anew with --force-restart, or "
             "choose another --output."
         )
-    if found.shards and stored is None and not (kept and kept["output"] == config.output):
+    if found.shards and stored is None and not (kept and same_output(kept["output"], output)):
         raise OutputError(
             f"{repository.address} holds Parquet files under data/ that no run of this program lists. Choose another "
             "--output, or remove them with --force-restart."
         )
     if not config.resume:
         return None
-    if kept is not None and kept["output"] == config.output:
+    if kept is not None and same_output(kept["output"], output):
         return StoredRun(kept["config"], kept["metadata"], kept["complete"])
     return None if stored is None else StoredRun(stored.config, stored.metadata, stored.complete)
 
@@ -129,7 +140,7 @@ def take_stock(cache: RunCache, repository: Repository, found: Snapshot, checkpo
             f"{repository.address} holds conversation {unique[counts > 1][0]} more than once. Begin anew with "
             "--force-restart, or choose another --output."
         )
-    shards = {path: checkpoint.shards.get(path) or _read_entry(repository, path) for path in found.shards}
+    shards = {path: _entry(path, found, checkpoint, repository) for path in found.shards}
     numbers = [shard_number(path) for path in found.shards]
     next_number = 1 + max((number for number in numbers if number is not None), default=-1)
 
@@ -147,7 +158,7 @@ def take_stock(cache: RunCache, repository: Repository, found: Snapshot, checkpo
             continue
         if new.any():
             table = read_table(shard.path).filter(pa.array(new))
-            spool.write(table, shard_name(split, checkpoint.fingerprint, next_number), checkpoint.metadata)
+            spool.write(table, shard_name(split, checkpoint.fingerprint, next_number), checkpoint.shard_metadata)
             next_number += 1
         spool.remove(shard)
     return Stock(done, shards, next_number)
@@ -158,6 +169,14 @@ def _is_committed(shard: SpooledShard, found: Snapshot, repository: Repository) 
         return False
     known = found.files[shard.name]
     return (known or hashlib.sha256(repository.read_bytes(shard.name)).hexdigest()) == sha256_file(shard.path)
+
+
+def _entry(path: str, found: Snapshot, checkpoint: Checkpoint, repository: Repository) -> dict[str, Any]:
+    """What checkpoint.json says of a shard, if it says it of this content."""
+    entry = checkpoint.shards.get(path)
+    if entry is None or found.files[path] not in (None, entry["sha256"]):
+        return _read_entry(repository, path)
+    return entry
 
 
 def _read_entry(repository: Repository, path: str) -> dict[str, Any]:

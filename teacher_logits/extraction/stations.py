@@ -50,7 +50,7 @@ class RowSink:
 
     def __init__(self, output: RunOutput, contents: Contents, summary: RunSummary) -> None:
         self._output, self._contents, self._summary = output, contents, summary
-        self._guard = FiniteGuard()
+        self._guard = FiniteGuard(summary.left, len(output.done))
 
     def take(self, result: GPUBatchResult | Example) -> None:
         """Pack a batch's entries into rows. An `Example` is one that didn't fit in the device's memory.
@@ -72,7 +72,7 @@ class RowSink:
         if problem is not None:
             raise NonFiniteLogitsError(
                 f"The teacher gave NaN or infinite logits for {problem} (lately {packed.refused[-1:]}). Try another "
-                " --dtype (float16 overflows where bfloat16 doesn't) or check the model's weights."
+                "--dtype (float16 overflows where bfloat16 doesn't) or check the model's weights."
             )
 
     def skip(self, index: int, reason: str) -> None:

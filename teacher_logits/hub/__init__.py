@@ -5,6 +5,7 @@ from teacher_logits.hub.checkpoint import SKIPPED_FILE, Checkpoint
 from teacher_logits.hub.folder import FolderRepository
 from teacher_logits.hub.hub_repository import HubRepository
 from teacher_logits.hub.repository import Repository, Snapshot, open_repository
+from teacher_logits.hub.retries import patiently
 from teacher_logits.hub.uploader import StreamingHFUploader, UploadSettings
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "StreamingHFUploader",
     "UploadSettings",
     "open_repository",
+    "patiently",
     "render_card",
 ]

@@ -27,6 +27,11 @@ class Checkpoint:
     """Path -> rows, tokens, sha256."""
 
     @property
+    def shard_metadata(self) -> dict[str, Any]:
+        """What every shard carries: the metadata without the text of the template, whose hash is enough there."""
+        return {key: value for key, value in self.metadata.items() if key != "chat_template"}
+
+    @property
     def total_samples(self) -> int:
         """Conversations in the shards."""
         return sum(shard["rows"] for shard in self.shards.values())

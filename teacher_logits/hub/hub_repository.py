@@ -1,6 +1,7 @@
 """An output on the Hugging Face Hub. The only place that writes to the Hub."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import disable_progress_bars
 
 from teacher_logits.errors import OutputError, UploadError
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE, SKIPPED_FILE
 from teacher_logits.hub.repository import Addition, Snapshot
+from teacher_logits.hub.retries import reason_of, status_of
 from teacher_logits.records import Int64
 from teacher_logits.shards import read_indices
 
@@ -86,27 +89,33 @@ class HubRepository:
 
     def upload(self, path: str, local: Path) -> None:
         if path not in self._uploaded:
+            disable_progress_bars()  # those of the client would tear ours
             addition = CommitOperationAdd(path, local)
-            self._api.preupload_lfs_files(self._repo_id, [addition], repo_type="dataset", free_memory=False)
+            with self._ending_refusals():
+                self._api.preupload_lfs_files(self._repo_id, [addition], repo_type="dataset", free_memory=False)
             self._uploaded[path] = addition
 
     def commit(self, additions: Mapping[str, Addition], deletions: Sequence[str], message: str) -> None:
         operations: list[Any] = [CommitOperationDelete(path) for path in deletions]
         for path, content in additions.items():
             operations.append(self._uploaded.get(path) or CommitOperationAdd(path, content))
-        try:
+        with self._ending_refusals():
             done = self._api.create_commit(
                 self._repo_id, operations, commit_message=message, repo_type="dataset", parent_commit=self._head
             )
-        except RepositoryNotFoundError as error:
-            raise UploadError(self._gone(error)) from error
-        except HfHubHTTPError as error:
-            if status_of(error) in _REFUSED:
-                raise UploadError(self._gone(error)) from error
-            raise
         self._head = done.oid
         for path in additions:
             self._uploaded.pop(path, None)
+
+    @contextmanager
+    def _ending_refusals(self) -> Iterator[None]:
+        """Raise UploadError where the token may not write, or the repository is gone."""
+        try:
+            yield
+        except HfHubHTTPError as error:
+            if isinstance(error, RepositoryNotFoundError) or status_of(error) in _REFUSED:
+                raise UploadError(self._gone(error)) from error
+            raise
 
     def _place(self, path: str) -> str:
         return f"datasets/{self._repo_id}@{self._head or 'main'}/{path}"
@@ -122,16 +131,3 @@ class HubRepository:
             f"The Hub takes nothing more for {self._repo_id} ({reason_of(error)}): the token has no right to write any "
             "more, or the repository is gone. Everything is kept in the cache folder; mend it and go on with --resume."
         )
-
-
-def status_of(error: BaseException) -> int | None:
-    """The HTTP status that an error of the client stands for, or None."""
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def reason_of(error: BaseException) -> str:
-    """An error of the client in one line, without addresses that carry signatures."""
-    status = status_of(error)
-    text = getattr(error, "server_message", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
-    text = text.split(" for url")[0].strip()
-    return f"{status}: {text}" if status is not None and not text.startswith(str(status)) else text

@@ -5,14 +5,30 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from teacher_logits.errors import TeacherLogitsError, UploadError
-from teacher_logits.hub.hub_repository import reason_of, status_of
 
 log = logging.getLogger(__name__)
 
 _PASSING = (408, 409, 412, 425, 429, 500, 502, 503, 504)
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+_PATIENT_WAITS = (1.0, 2.0, 4.0, 8.0)
+
+T = TypeVar("T")
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error of the client stands for, or None."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def reason_of(error: BaseException) -> str:
+    """An error of the client in one line, without addresses that carry signatures."""
+    status = status_of(error)
+    text = getattr(error, "server_message", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = text.split(" for url")[0].strip()
+    return f"{status}: {text}" if status is not None and not text.startswith(str(status)) else text
 
 
 def may_pass(error: BaseException) -> bool:
@@ -25,6 +41,26 @@ def may_pass(error: BaseException) -> bool:
     # Broken connections arrive as OSError or as an error of whichever HTTP library the client uses; a pre-signed
     # address that was refused, as RuntimeError.
     return isinstance(error, OSError | RuntimeError) or type(error).__module__.split(".")[0].startswith("httpx")
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """What `action` gives; where it fails in a way that may pass, it is tried a few times more.
+
+    For what a run does before there is anything to lose. Raises UploadError, caused by the last failure.
+    """
+    waits = iter(_PATIENT_WAITS)
+    while True:
+        try:
+            return action()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            wait = next(waits, None)
+            if wait is None:
+                raise UploadError(f"The output can't be reached ({reason_of(error)}). Try again later.") from error
+            log.warning("the output can't be reached (%s); trying again", reason_of(error))
+            pause = max(wait, _asked_wait(error))
+        time.sleep(pause)
 
 
 def keep_trying(
@@ -44,7 +80,12 @@ def keep_trying(
             return action()
         except Exception as error:
             if not may_pass(error):
-                raise
+                if status_of(error) is None:
+                    raise
+                raise UploadError(
+                    f"The output refuses a commit ({reason_of(error)}). Everything is kept in the cache folder; mend "
+                    "what it refuses and go on with --resume."
+                ) from error
             failure = error
             log.warning("the output did not take a commit (%s); trying again", reason_of(error))
         pause = max(_asked_wait(failure), wait * random.uniform(0.5, 1.5))

@@ -20,6 +20,7 @@ from teacher_logits.shards import shard_name
 log = logging.getLogger(__name__)
 
 SHARDS_PER_COMMIT = 50
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -105,43 +106,45 @@ class StreamingHFUploader:
 
     def save_pending_locally(self) -> int:
         """Keep the rows that fill no shard in the cache folder; returns how many they are."""
-        return self._buffer.save(self._shard_metadata())
+        return self._buffer.save(self._checkpoint.shard_metadata)
 
-    def finish(self) -> None:
-        """Write the last rows, commit everything and mark the output complete. Raises where something stayed local."""
+    def finish(self, interrupted: Callable[[], bool] = lambda: False, seconds: float = 10.0) -> bool:
+        """Write the last rows, commit everything and mark the output complete; returns whether that is done.
+
+        interrupted: asked while a commit is waited for; once it is true, this gives up after about `seconds`, and
+        what isn't committed stays in the spool for --resume. Raises what the thread failed with.
+        """
         self._buffer.flush()
         self._close(complete=True)
-        self._thread.join()
-        self.check()
+        while self._thread.is_alive() and not interrupted():
+            self._thread.join(_POLL_SECONDS)
+        return self.stop(seconds if self._thread.is_alive() else 0)
 
     def stop(self, seconds: float) -> bool:
         """Commit what is spooled within about `seconds`, and stop; returns whether all of it is committed.
 
         What is not stays in the spool for --resume. Raises what the thread failed with before.
         """
-        self._close()
+        self._close(self._complete)
         self._thread.join(seconds)
-        self._hurry.set()
         self.check()
-        return not self._queue
+        self._hurry.set()
+        return not self._thread.is_alive()
 
-    def _close(self, complete: bool = False) -> None:
+    def _close(self, complete: bool) -> None:
         with self._changed:
             self._closing, self._complete = True, complete
             self._changed.notify_all()
 
     def _write_shard(self, table: pa.Table) -> None:
         name = shard_name(self._settings.split, self._checkpoint.fingerprint, self._number)
-        shard = self._spool.write(table, name, self._shard_metadata())
+        shard = self._spool.write(table, name, self._checkpoint.shard_metadata)
         self._number += 1
         self._bytes += shard.size
         self._tokens += shard.tokens
         with self._changed:
             self._queue.append(shard)
             self._changed.notify_all()
-
-    def _shard_metadata(self) -> dict[str, object]:
-        return {key: value for key, value in self._checkpoint.metadata.items() if key != "chat_template"}
 
     def _work(self) -> None:
         last = time.monotonic() - self._repository.seconds_between_commits
@@ -170,7 +173,7 @@ class StreamingHFUploader:
         checkpoint = dataclasses.replace(self._checkpoint, shards=held, complete=complete)
         additions: dict[str, Addition] = {shard.name: shard.path for shard in shards}
         additions[CARD_FILE] = self._card(checkpoint)
-        if len(self._skipped):
+        if self._skipped.worth_listing:
             additions[SKIPPED_FILE] = self._skipped.content()
         additions[CHECKPOINT_FILE] = checkpoint.content()
         title = f"Add {len(shards)} shards, {checkpoint.total_samples:,} conversations" + (
@@ -197,8 +200,12 @@ class StreamingHFUploader:
             self._spool.remove(shard)
 
     def _refuse_foreign(self, found: Snapshot, ours: dict[str, dict[str, object]]) -> None:
-        """Raise UploadError where the output has shards that this run didn't write."""
-        foreign = sorted(set(found.shards) - set(ours) - {shard.name for shard in self._queue})
+        """Raise UploadError where the output has shards that this run didn't write: by their names, or, since another
+        machine with the same run gives the same names, by their content."""
+        known = ours | {shard.name: shard.entry() for shard in self._queue}
+        foreign = [
+            path for path in found.shards if path not in known or found.files[path] not in (None, known[path]["sha256"])
+        ]
         if foreign:
             raise UploadError(
                 f"Another run writes to {self._repository.address}: {foreign[0]} appeared meanwhile. Stop one of them, "

@@ -23,7 +23,7 @@ class RowBuffer:
     def __init__(self, cache: RunCache, write: WriteShard, rows_per_shard: int, shard_mb: float | None) -> None:
         self._cache, self._write = cache, write
         self._rows_per_shard = rows_per_shard
-        self._bytes_per_shard = int(min(MAX_SHARD_BYTES, (shard_mb or MAX_SHARD_BYTES) * 1e6))
+        self._bytes_per_shard = int(min(MAX_SHARD_BYTES, (shard_mb or MAX_SHARD_BYTES) * (1 << 20)))
         self._tables: deque[pa.Table] = deque()
         self._pending_files: list[Path] = []
         """Files whose rows stand at the front of the buffer."""

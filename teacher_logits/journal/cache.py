@@ -94,10 +94,16 @@ class RunCache:
         """Move files or folders into a new `backup_<time>`, which nothing here reads again."""
         existing = [path for path in paths if path.exists()]
         if existing:
-            backup = private_folder(self.folder / f"backup_{time.strftime('%Y%m%d-%H%M%S')}_{os.getpid()}")
+            backup = private_folder(self._free_backup())
             for path in existing:
                 shutil.move(path, backup / path.name)
             log.warning("moved %s to %s", ", ".join(path.name for path in existing), backup)
+
+    def _free_backup(self) -> Path:
+        """A name that no earlier backup has, also of the same second."""
+        name = f"backup_{time.strftime('%Y%m%d-%H%M%S')}_{os.getpid()}"
+        taken = len(list(self.folder.glob(f"{name}*")))
+        return self.folder / (f"{name}_{taken}" if taken else name)
 
     def restart(self) -> None:
         """Begin with an empty folder. What an unfinished run left is set aside, what a finished one left is removed."""

@@ -15,17 +15,25 @@ class SkippedLog:
         self._path = path
         self._reasons: dict[int, str] = _parse(path.read_text()) if path.is_file() else {}
         self._saved = dict(self._reasons)
+        self._ever = bool(self._reasons)
 
     def __len__(self) -> int:
         return len(self._reasons)
 
+    @property
+    def worth_listing(self) -> bool:
+        """Whether an output needs the file: there are entries, or there were some that it may still list."""
+        return self._ever
+
     def add(self, index: int, reason: str) -> None:
         """Leave a conversation out."""
         self._reasons[index] = reason
+        self._ever = True
 
     def merge(self, text: str) -> None:
         """Take over what an output's skipped.jsonl says of other conversations."""
         self._reasons = _parse(text) | self._reasons
+        self._ever |= bool(self._reasons)
 
     def drop(self, indices: Iterable[int]) -> None:
         """Take back conversations that are stored."""

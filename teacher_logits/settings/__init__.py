@@ -6,6 +6,7 @@ from teacher_logits.settings.config import (
     is_folder,
     local_folder,
     result_options,
+    same_output,
 )
 from teacher_logits.settings.fingerprint import FINGERPRINT_FIELDS, differing_fields, fingerprint
 from teacher_logits.settings.options import option_name
@@ -22,4 +23,5 @@ __all__ = [
     "local_folder",
     "option_name",
     "result_options",
+    "same_output",
 ]

@@ -131,6 +131,8 @@ class ExtractionConfig(SourceOptions):
                 raise SettingsError(f"{origin} has an unknown option {key!r}. Known: {', '.join(sorted(aliases))}.")
             if hints[name] is float and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
+            if isinstance(value, dict):  # YAML reads {1024: 4} with a number for a name
+                value = {str(each): count for each, count in value.items()}
             if not fits(value, hints[name]):
                 raise SettingsError(
                     f"{origin}: {key} is {value!r}, which is not of the type that {option_name(name)} takes."
@@ -153,3 +155,10 @@ def is_folder(output: str) -> bool:
 def local_folder(output: str) -> Path:
     """The folder that an `--output` for which `is_folder` holds means."""
     return Path(output.removeprefix("file://")).expanduser()
+
+
+def same_output(one: str, other: str) -> bool:
+    """Whether two `--output`s mean the same place."""
+    if is_folder(one) and is_folder(other):
+        return local_folder(one).resolve() == local_folder(other).resolve()
+    return one == other

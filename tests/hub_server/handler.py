@@ -165,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
             answer = answer_call(hub, call, self.server.routes)
         self._finish_with_faults(request, answer)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve
 
     def _finish_with_faults(self, request: Request, answer: Answer) -> None:
         """Send the answer, or what a fault that strikes after the work makes of it."""

@@ -1,0 +1,118 @@
+"""What the sampler costs: rows a second, against the slow reference and against what truncating systems do.
+
+    python benchmarks/sampling.py [--rows 64] [--repeats 7]
+
+The yardstick is log-softmax and the 128 largest, in the logits' own type: it keeps less and is not exact. Everything
+is a ratio within one run, on one thread, since machines are shared and noisy; medians and the spread from the fastest
+to the slowest repeat are shown. Extra memory is what the sampler allocates beside the logits of 32 rows, at its peak.
+"""
+
+import dataclasses
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import tyro
+
+from teacher_logits.sampling import SamplingSettings, sample
+from teacher_logits.sampling.reference import reference_entry
+
+VOCABULARIES = (6_144, 32_000, 151_936, 262_144)
+TOP = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Measure the sampler."""
+
+    rows: int = 64
+    """Rows at a time."""
+    repeats: int = 7
+    """Of each measurement."""
+
+
+def made_logits(rows: int, vocabulary: int, kind: str, dtype: torch.dtype) -> torch.Tensor:
+    """Logits like a teacher's: peaked (a few hundred candidates above a low floor) or flat."""
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = torch.randn(rows, vocabulary, generator=generator)
+    if kind == "peaked":
+        places = torch.randperm(vocabulary, generator=generator)[:300]
+        logits[:, places] += 6 + 6 * torch.randn(rows, 300, generator=generator)
+    return logits.to(dtype)
+
+
+def seconds(work: Callable[[], object], repeats: int) -> list[float]:
+    """Durations of a few runs after one that isn't counted, sorted."""
+    work()
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return sorted(taken)
+
+
+def extra_bytes(work: Callable[[], object]) -> int:
+    """Most bytes that torch held at one time, beside what it held before, by its own account of allocations."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    held = most = 0
+    events = sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    for event in events:
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def main() -> None:
+    """Print the table."""
+    options = tyro.cli(Options, prog="sampling.py")
+    torch.set_num_threads(1)
+    print(
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+    )
+    print(f"{options.rows} rows, median of {options.repeats}, one thread\n")
+    print(
+        "| vocabulary | type | rows are | mean nucleus | ms a row (fastest-slowest) | over log-softmax + top-128 |"
+        " reference over it | extra MB |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for vocabulary in VOCABULARIES:
+        for dtype in (torch.bfloat16, torch.float32):
+            for kind in ("peaked", "flat"):
+                print(_row(vocabulary, dtype, kind, options), flush=True)
+
+
+def _row(vocabulary: int, dtype: torch.dtype, kind: str, options: Options) -> str:
+    logits = made_logits(options.rows, vocabulary, kind, dtype)
+    key = torch.arange(options.rows)
+    settings = SamplingSettings(0.98, 100, 24, 42, vocabulary)
+
+    def plain() -> None:
+        for part in logits.split(8):
+            torch.log_softmax(part, -1).topk(TOP, -1)
+
+    def reference() -> None:
+        reference_entry(logits[0].float().tolist(), 0, 0, 1, 0.98, 100, 24, 42)
+
+    ours = seconds(lambda: sample(logits, key, key, key, settings), options.repeats)
+    yardstick = seconds(plain, options.repeats)
+    slow = seconds(reference, 1)[0]
+    a_row = statistics.median(ours) / options.rows
+    ratio = statistics.median(ours) / statistics.median(yardstick)
+    nucleus = float(np.mean(sample(logits, key, key, key, settings).top_counts))
+    extra = extra_bytes(lambda: sample(logits[:32], key[:32], key[:32], key[:32], settings)) / 1e6
+    spread = f"{ours[0] / options.rows * 1e3:.2f}-{ours[-1] / options.rows * 1e3:.2f}"
+    name = str(dtype).removeprefix("torch.")
+    return (
+        f"| {vocabulary:,} | {name} | {kind} | {nucleus:.1f} | {a_row * 1e3:.2f} ({spread}) | {ratio:.2f} "
+        f"| {slow / a_row:,.0f} | {extra:.1f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Options of whole runs: what is stored, which conversations are taken, how shards are named and cut."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from teacher_logits.errors import InputError
+from teacher_logits.extraction.extract import run_extraction
+from teacher_logits.shards import read_table, shard_schema
+from tests.extraction.runs import ForkServer, Place, stored_rows
+from tests.extraction.test_rows import Recomputed, check_row
+from tests.tiny import UNMARKED, question_rows, save_teacher, write_jsonl
+
+PER_ENTRY = ("logsumexp", "token_logprob", "top_max", "sampled_min", "top_counts")
+
+
+def test_without_tokens(place: Place, reference: Place):
+    place.run(store_tokens=False, max_batch_size=1)
+    found = stored_rows(place.folder)
+    assert found.schema.equals(shard_schema(store_tokens=False)) and len(found.schema) == 17
+    assert found.equals(stored_rows(reference.folder).drop_columns(["input_ids", "positions"]))
+    assert place.checkpoint["fingerprint"] != reference.checkpoint["fingerprint"]
+
+
+def test_without_end_tokens(place: Place, reference: Place):
+    """The end of a turn and the end of the text are left out, and every other entry is what it was."""
+    place.run(exclude_end_tokens=True, max_batch_size=1)
+    pairs = zip(stored_rows(place.folder).to_pylist(), stored_rows(reference.folder).to_pylist(), strict=True)
+    for found, whole in pairs:
+        keep = [entry for entry, place in enumerate(whole["positions"]) if whole["input_ids"][place] not in (0, 2)]
+        assert len(keep) == whole["num_tokens"] - 1 == found["num_tokens"]
+        assert found["input_ids"] == whole["input_ids"]
+        assert found["positions"] == [whole["positions"][entry] for entry in keep]
+        for name in PER_ENTRY:
+            assert found[name] == pytest.approx([whole[name][entry] for entry in keep], abs=2e-5), name
+    assert place.checkpoint["metadata"]["exclusions"] == ["end_tokens"]
+
+
+def test_without_thoughts(place: Place, tmp_path: Path):
+    rows = question_rows(4)
+    for row in rows:
+        row["answer"] = f"<think>the river is blue</think>{row['answer']}"
+    data = write_jsonl(tmp_path / "chat.jsonl", rows)
+    there = dataclasses.replace(place, data=data)
+    there.run(exclude_think_tokens=True)
+    tokenizer = AutoTokenizer.from_pretrained(place.teacher)
+    for row in stored_rows(there.folder).to_pylist():
+        stored = tokenizer.decode([row["input_ids"][position] for position in row["positions"]])
+        assert stored == rows[row["index"]]["answer"].split("</think>")[1] + "<|im_end|>"
+
+
+def test_subjects(place: Place):
+    place.run(subject_col="subject", sample_subject={"maths": 4, "*": 2, "art": 0})
+    rows = [json.loads(line) for line in place.data.read_text().splitlines()]
+    subjects = [rows[index]["subject"] for index in stored_rows(place.folder)["index"].to_pylist()]
+    assert {name: subjects.count(name) for name in ("maths", "history", "art")} == {"maths": 4, "history": 2, "art": 0}
+
+
+def test_slice_of_a_split(place: Place, reference: Place):
+    place.run(split="train[5:12]", max_batch_size=1)
+    assert {path.name.split("-")[0] for path in (place.folder / "data").iterdir()} == {"train"}
+    assert stored_rows(place.folder).equals(stored_rows(reference.folder).slice(5, 7))
+    assert place.checkpoint["fingerprint"] == reference.checkpoint["fingerprint"]
+    place.run(resume=True, split="train", max_batch_size=1)
+    assert stored_rows(place.folder).equals(stored_rows(reference.folder)), "a slice is continued by the whole"
+
+
+def test_other_split(place: Place):
+    place.run(split="validation", limit=3)
+    assert {path.name.split("-")[0] for path in (place.folder / "data").iterdir()} == {"validation"}
+
+
+@pytest.mark.parametrize("choice", [{"limit": 6, "start_offset": 10}, {"limit": 6, "random_sample": True}])
+def test_selection(place: Place, reference: Place, choice: dict[str, Any]):
+    place.run(max_batch_size=1, **choice)
+    found = stored_rows(place.folder)
+    indices = found["index"].to_pylist()
+    assert len(indices) == 6 and (indices == [10, 11, 12, 13, 14, 15]) == ("start_offset" in choice)
+    assert found.equals(stored_rows(reference.folder).take(indices)), "the same rows, whichever else are taken"
+
+
+def test_messages(place: Place, tiny_messages: Path):
+    there = dataclasses.replace(place, data=tiny_messages)
+    there.run(max_batch_size=1)
+    rows = [json.loads(line) for line in tiny_messages.read_text().splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(place.teacher)
+    found = stored_rows(there.folder).to_pylist()
+    assert len(found) == 12
+    for row in found:
+        messages = rows[row["index"]]["messages"]
+        encoded = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+        assert row["input_ids"] == encoded["input_ids"]
+        assert row["positions"] == [at for at, marked in enumerate(encoded["assistant_masks"]) if marked]
+        text = tokenizer.decode([row["input_ids"][position] for position in row["positions"]])
+        assert text == "".join(m["content"] + "<|im_end|>" for m in messages if m["role"] == "assistant")
+
+
+def test_named_columns_and_numbers(place: Place, reference: Place, tmp_path: Path):
+    original = [json.loads(line) for line in place.data.read_text().splitlines()]
+    rows = [{"q": row["question"], "a": row["answer"], "id": number} for number, row in enumerate(original)]
+    data = write_jsonl(tmp_path / "chat.jsonl", rows[::-1])
+    dataclasses.replace(place, data=data).run(user_col="q", assistant_col="a", index_col="id", max_batch_size=1)
+    assert stored_rows(place.folder).equals(stored_rows(reference.folder)), "rows are known by their number"
+
+
+def test_sampler_options(place: Place, tmp_path: Path):
+    options = {"top_p": 0.5, "top_p_max_elements": 3, "sampled_n": 7, "vocab_limit": "tokenizer"}
+    place.run(limit=4, **options)
+    row, *_ = stored_rows(place.folder).to_pylist()
+    assert max(row["top_counts"]) <= 3 and len(row["sampled_indices_low"]) == 7 * row["num_tokens"]
+    assert max(row["sampled_indices_low"]) < 384 == place.checkpoint["metadata"]["vocab_used"]
+    teacher = Recomputed(place.teacher)
+    logits = teacher.logits(row["input_ids"])[[position - 1 for position in row["positions"]], :384].double()
+    assert row["logsumexp"] == pytest.approx(logits.logsumexp(-1).tolist(), abs=2e-5)
+
+
+def test_shards_by_size(place: Place, reference: Place):
+    place.run(max_batch_size=4, upload_every=500, upload_size_mb=0.03)
+    counts = [entry["rows"] for _, entry in sorted(place.checkpoint["shards"].items())]
+    assert len(counts) > 2 and sum(counts) == 30 and counts[0] < counts[-2], "few long conversations, then many short"
+    sizes = [read_table(path).nbytes for path in (place.folder / "data").iterdir()]
+    assert max(sizes) <= 0.04 * (1 << 20)
+    assert stored_rows(place.folder).num_rows == 30
+
+
+def test_template_without_marks(place: Place, tmp_path: Path):
+    unmarked = dataclasses.replace(place, teacher=save_teacher(tmp_path / "unmarked", template=UNMARKED))
+    with pytest.raises(InputError, match=r"0 assistant tokens.*--chat-template FILE"):
+        unmarked.run()
+    assert not unmarked.folder.exists()
+
+
+def test_own_template(place: Place, tmp_path: Path):
+    template = tmp_path / "template.jinja"
+    template.write_text("{% for m in messages %}{% if m.role == 'assistant' %}A: {% generation %}{{ m.content }}"
+                        "{% endgeneration %}\n{% else %}Q: {{ m.content }}\n{% endif %}{% endfor %}")  # fmt: skip
+    place.run(chat_template=str(template), limit=5)
+    rows = [json.loads(line) for line in place.data.read_text().splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(place.teacher)
+    for row in stored_rows(place.folder).to_pylist():
+        source = rows[row["index"]]
+        assert tokenizer.decode(row["input_ids"]) == f"Q: {source['question']}\nA: {source['answer']}"
+
+
+def test_verify_mask(place: Place, forks: ForkServer):
+    """Where nobody can be asked the marked conversation is printed, and the run goes on; a no ends it untouched."""
+    shown: list[str] = []
+
+    def decline(marked: str) -> bool:
+        shown.append(marked)
+        return False
+
+    summary = run_extraction(place.config(verify_mask=True), confirm=decline)
+    assert not summary.complete and not place.folder.exists()
+    row = json.loads(place.data.read_text().splitlines()[0])
+    assert shown[0].endswith(f"<|im_start|>assistant\n[[{row['answer']}<|im_end|>]]\n")
+    end = forks.run(*place.arguments("--verify-mask", "--limit", "2"))
+    assert end.code == 0 and f"[[{row['answer']}<|im_end|>]]" in end.out and end.last_line == "complete"
+
+
+def test_unusable_conversations(place: Place, tmp_path: Path):
+    rows = question_rows(6)
+    rows[1]["answer"], rows[4]["question"] = "  ", ""
+    there = dataclasses.replace(place, data=write_jsonl(tmp_path / "chat.jsonl", rows))
+    summary = there.run()
+    assert (summary.complete, summary.left, summary.conversations) == (True, 0, 4)
+    assert there.skipped == {1: "empty assistant content", 4: "empty user content"}
+    teacher = Recomputed(place.teacher)
+    for row in stored_rows(there.folder).to_pylist():
+        check_row(row, rows[row["index"]], teacher, entries=1)
+
+
+def test_paths_with_strange_names(place: Place, reference: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    strange = dataclasses.replace(place, output="./a b/ü-[x]{y}", cache=tmp_path / "c d")
+    assert strange.run(max_batch_size=1).complete
+    assert stored_rows(tmp_path / "a b" / "ü-[x]{y}").equals(stored_rows(reference.folder))
+    by_url = dataclasses.replace(place, output=f"file://{tmp_path}/url", cache=tmp_path / "e")
+    assert by_url.run(limit=2).complete and stored_rows(tmp_path / "url").num_rows == 2

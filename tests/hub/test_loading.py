@@ -1,0 +1,66 @@
+"""What `load_dataset` makes of an output, in a process of its own: on the Hub and in a folder, streaming and not."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import HfApi
+
+from teacher_logits.hub import FolderRepository
+from teacher_logits.journal import RunCache
+from tests.hub.made import REPO, ROWS, hub, upload_everything
+from tests.hub_server import HubServer, hub_environment
+
+SCRIPT = """
+import json, sys
+from datasets import load_dataset, load_dataset_builder
+found = []
+for address, split in json.loads(sys.argv[1]):
+    whole = load_dataset(address, split=split)
+    streamed = load_dataset(address, split=split, streaming=True)
+    found.append([list(load_dataset(address)), [row for row in whole] == [row for row in streamed],
+                  whole.with_format("arrow")[:].to_pydict() if found == [] else whole["index"][:]])
+print(json.dumps(found, default=lambda value: value.hex()))
+"""
+
+
+def test_load_dataset(server: HubServer, api: HfApi, cache: RunCache, tmp_path: Path):
+    upload_everything(hub(api), cache)
+    folders = {"train": tmp_path / "train", "validation-2.x": tmp_path / "odd", "test_sft": tmp_path / "sft"}
+    for split, folder in folders.items():
+        upload_everything(FolderRepository(folder), cache, split=split)
+    names = ["train", "train", "validation_2_x", "test_sft"]
+    wanted = list(zip([REPO, *map(str, folders.values())], names, strict=True))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(wanted)],
+        env=hub_environment(server, tmp_path / "home"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [splits for splits, _, _ in found] == [[name] for name in names]
+    assert all(same for _, same, _ in found)
+    expected = json.loads(json.dumps(ROWS.to_pydict(), default=lambda value: value.hex()))
+    assert found[0][2] == expected, "every value of every column"
+    assert all(index == list(range(40)) for _, _, index in found[1:])
+
+
+@pytest.mark.parametrize("split", ["train", "validation-2.x"])
+def test_card(tmp_path: Path, cache: RunCache, split: str):
+    upload_everything(FolderRepository(tmp_path / "o"), cache, split=split)
+    _, header, body = (tmp_path / "o" / "README.md").read_text().split("---\n", 2)
+    content = yaml.safe_load(header)
+    (config,) = content["configs"]
+    ((data),) = config["data_files"]
+    assert data["split"].isidentifier()
+    matched = sorted(path.name for path in (tmp_path / "o").glob(data["path"]))
+    assert matched == sorted(path.name for path in (tmp_path / "o" / "data").iterdir())
+    assert "| conversations | 40 |" in body and "| assistant tokens | 120 |" in body and "| complete | yes |" in body
+    assert f'load_dataset("{tmp_path / "o"}", split="{data["split"]}")' in body
+    assert "{" not in body.replace("{loading_name}", "").split("## Loading")[0], "no field is left unfilled"
