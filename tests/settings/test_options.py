@@ -12,7 +12,7 @@ import tyro
 import yaml
 
 from teacher_logits.errors import SettingsError
-from teacher_logits.settings import ExtractionConfig, is_folder, local_folder, result_options
+from teacher_logits.settings import ExtractionConfig, is_folder, local_folder, result_options, same_output
 
 REQUIRED = ["--model", "m", "--dataset", "d", "--output", "./o"]
 
@@ -234,7 +234,7 @@ def test_options_of_a_file():
         ({"vocab_limit": 5.0}, "--vocab-limit takes"),
         ({"sample_subject": '{"a": 1}'}, "--sample-subject takes"),
         ({"sample_subject": {"a": 1.5}}, "--sample-subject takes"),
-        ({"batch_thresholds": {1024: 4}}, "--batch-thresholds takes"),
+        ({"batch_thresholds": {1024: 4.5}}, "--batch-thresholds takes"),
         ({"model": ["a"]}, "--model takes"),
         ({"top_p": 2.0}, "--top-p is 2.0; expected"),
     ],
@@ -242,6 +242,24 @@ def test_options_of_a_file():
 def test_options_of_a_file_that_cant_be_used(options: Mapping[Any, Any], said: str):
     with pytest.raises(SettingsError, match=said):
         ExtractionConfig.from_mapping(options, "run.yaml")
+
+
+def test_numbers_as_names_are_what_yaml_makes_of_them():
+    assert ExtractionConfig.from_mapping({"batch_thresholds": {1024: 4}}, "f").batch_thresholds == {"1024": 4}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("./o", "./o/", True),
+        ("./o", "file://./o", True),
+        ("./o", "./p", False),
+        ("me/o", "me/o", True),
+        ("me/o", "./me/o", False),
+    ],
+)
+def test_the_same_output_however_it_is_written(one: str, other: str, same: bool):
+    assert same_output(one, other) is same
 
 
 def test_every_option_survives_json():
