@@ -41,6 +41,10 @@ class FormatError(InputError):
     """A logits dataset that can't be read: not there, another format version, or damaged."""
 
 
+class NotConfirmedError(TeacherLogitsError):
+    """The user answered a question with no."""
+
+
 class UploadError(TeacherLogitsError):
     """The output takes no more: it refused, was changed by somebody else, or did not answer for too long.
 

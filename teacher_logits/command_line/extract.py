@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from teacher_logits.command_line.shell import exit_code_of, leave, quiet_libraries, set_up_reporting
+from teacher_logits.errors import SettingsError
 from teacher_logits.extraction.stop import GracefulInterrupt
 
 if TYPE_CHECKING:
@@ -49,25 +50,35 @@ def parse_args(arguments: Sequence[str] | None = None) -> "ExtractionConfig":
     named = _parse(arguments, ExtractionConfig()).config
     filed = {} if named is None else _read_yaml(named)
     given = _parse(arguments, ExtractionConfig(**filed))
-    base = ExtractionConfig()
-    if given.resume:
-        from teacher_logits.extraction.resume import stored_config
-
-        kept = stored_config(given.cache_dir, given.output)
-        if kept is not None:
-            base = ExtractionConfig.from_mapping(kept, "the stored run")
-            base = dataclasses.replace(base, cache_dir=given.cache_dir)
-        elif given.output is None:
-            from teacher_logits.errors import SettingsError
-
-            raise SettingsError(
-                f"--resume alone continues the run of the cache folder, but {given.cache_dir} holds none. Add --output "
-                "to continue from what it holds, or give --model, --dataset and --output."
-            )
+    base = _kept_options(given) if given.resume else ExtractionConfig()
     base = dataclasses.replace(base, **filed)
     if given.full_dataset:
         base = base.without_limits()
     return _parse(arguments, base).require_complete()
+
+
+def _kept_options(given: "ExtractionConfig") -> "ExtractionConfig":
+    """The options of the run that --resume continues; the defaults where it has none, but all options are given."""
+    import dataclasses
+
+    from teacher_logits.extraction.resume import stored_config
+    from teacher_logits.settings import ExtractionConfig
+
+    kept = stored_config(given.cache_dir, given.output)
+    if kept is not None:
+        return dataclasses.replace(ExtractionConfig.from_mapping(kept, "the stored run"), cache_dir=given.cache_dir)
+    if given.output is None:
+        raise SettingsError(
+            f"--resume alone continues the run of the cache folder, but {given.cache_dir} holds none. Add --output "
+            "to continue from what it holds, or give --model, --dataset and --output."
+        )
+    if not (given.model and given.dataset):
+        raise SettingsError(
+            f"{given.output} holds no run, and neither does the cache folder {given.cache_dir}: nothing was written "
+            "before it stopped. Continue with the run's own cache folder (--cache-dir), or begin again with --model, "
+            "--dataset and --output."
+        )
+    return ExtractionConfig()
 
 
 def _parse(arguments: Sequence[str] | None, default: "ExtractionConfig") -> "ExtractionConfig":
@@ -84,7 +95,6 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
     import yaml
 
-    from teacher_logits.errors import SettingsError
     from teacher_logits.settings import ExtractionConfig
 
     try:

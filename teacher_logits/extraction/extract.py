@@ -3,11 +3,13 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from teacher_logits.codec import Contents
 from teacher_logits.conversations import Unusable
+from teacher_logits.errors import NotConfirmedError
 from teacher_logits.extraction.batches import process_or_split
 from teacher_logits.extraction.output import RunOutput
 from teacher_logits.extraction.postprocess import AsyncPostProcessor, prefetch
@@ -43,16 +45,14 @@ def run_extraction(
     stop = stop or GracefulInterrupt()
     clock = TimedShutdown(config.max_runtime_minutes)
     cache = RunCache(Path(config.require_complete().cache_dir).expanduser())
-    with cache.locked():
-        assert config.output is not None
-        repository = open_repository(config.output, config.private)
+    with cache.locked(), closing(open_repository(str(config.output), config.private)) as repository:
         summary = RunSummary(repository.address)
         stored = find_stored_run(config, cache, repository, patiently(repository.snapshot))
         run = prepare_run(config, stored)
         if stored is not None:
             require_same_run(stored, run.metadata, repository.address)
         if config.verify_mask and confirm is not None and not confirm(marked_example(run)):
-            return summary
+            raise NotConfirmedError("Stopped before anything was extracted: what is marked was not confirmed.")
 
         output = RunOutput(run, stored, cache, repository)
         plan = plan_rows(run, output.done, output.skipped)
@@ -86,6 +86,7 @@ def run_extraction(
                 summary.seconds = time.monotonic() - started
                 bar.advance(len(batch.examples), _note(batch, summary, output.uploader, clock))
         if finished:
+            output.require_rows()
             output.finish(summary, lambda: stop.requested)
         else:
             output.suspend(summary)

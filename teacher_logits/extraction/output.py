@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from teacher_logits.errors import TeacherLogitsError
-from teacher_logits.extraction.prepare import PreparedRun, stored_options
+from teacher_logits.extraction.prepare import PreparedRun, refuse_all, stored_options
 from teacher_logits.extraction.resume import StoredRun, take_stock
 from teacher_logits.extraction.summary import RunSummary
 from teacher_logits.hub import (
@@ -85,6 +85,12 @@ class RunOutput:
             waiting += sum(shard.rows for shard in self.uploader.waiting)
             log.info("%s conversations wait in %s for --resume", f"{waiting:,}", self._cache.folder)
             raise
+
+    def require_rows(self) -> None:
+        """Raise DatasetError where nothing is stored and nothing waits: no conversation could be used."""
+        if not (len(self.done) or self.uploader.holds_rows):
+            self._keep(complete=True)  # there is nothing to resume
+            refuse_all(self.skipped.counts())
 
     def finish(self, summary: RunSummary, interrupted: Callable[[], bool]) -> None:
         """Commit everything and mark the output complete. What isn't committed when `interrupted` turns true is kept

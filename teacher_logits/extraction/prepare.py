@@ -160,7 +160,7 @@ def plan_rows(run: PreparedRun, done: Int64, skipped: SkippedLog) -> Plan:
     usable[list(reasons)] = False
     skipped.drop(source.index[rows[usable]].tolist())
     if not usable.any() and not len(done):
-        _refuse(Counter(reasons.values()), len(rows))
+        refuse_all(Counter(reasons.values()))
     return Plan(rows[usable], table.lengths[usable])
 
 
@@ -170,7 +170,7 @@ def _lengths(run: PreparedRun, rows: Int64) -> LengthTable:
     config = run.config
     examples = run.spec.build().render(run.source.conversations(rows[:_TRIAL]))
     if all(isinstance(example, Unusable) and str(example) == NO_ASSISTANT_TOKENS for example in examples):
-        _refuse(Counter(map(str, examples)), len(examples))
+        refuse_all(Counter(map(str, examples)))
     if config.tokenized_dataset is not None:
         return lengths_from_dataset(run.source, rows, config.tokenized_dataset, run.source.split)
     if config.length_col is not None:
@@ -178,7 +178,9 @@ def _lengths(run: PreparedRun, rows: Int64) -> LengthTable:
     return count_lengths(run.source, rows, run.spec)
 
 
-def _refuse(reasons: "Counter[str]", total: int) -> None:
+def refuse_all(reasons: "Counter[str]") -> None:
+    """Raise ChatTemplateError or DatasetError: not one conversation can be used, for these reasons."""
+    total = reasons.total()
     found = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(5))
     if set(reasons) == {NO_ASSISTANT_TOKENS}:
         raise ChatTemplateError(

@@ -101,8 +101,8 @@ def require_same_run(stored: StoredRun, metadata: Mapping[str, Any], address: st
     if fingerprint(metadata) != fingerprint({key: stored.metadata.get(key) for key in metadata}):
         fields = "; ".join(differing_fields(stored.metadata, metadata))
         raise OutputError(
-            f"{address} holds another run, which differs in: {fields}. Give the stored options (or --resume alone), "
-            "choose another --output, or begin anew with --force-restart."
+            f"{address} holds another run, which differs in: {fields}. Give the model, data and options it was begun "
+            "with (--resume alone does), choose another --output, or begin anew with --force-restart."
         )
 
 
@@ -133,6 +133,7 @@ def take_stock(cache: RunCache, repository: Repository, found: Snapshot, checkpo
         )
     with ThreadPoolExecutor(_SHARDS_AT_ONCE) as pool:
         indices = list(pool.map(repository.read_indices, found.shards))
+    rows = dict(zip(found.shards, map(len, indices), strict=True))
     done = np.concatenate([np.zeros(0, np.int64), *indices])
     unique, counts = np.unique(done, return_counts=True)
     if len(unique) != len(done):
@@ -140,7 +141,7 @@ def take_stock(cache: RunCache, repository: Repository, found: Snapshot, checkpo
             f"{repository.address} holds conversation {unique[counts > 1][0]} more than once. Begin anew with "
             "--force-restart, or choose another --output."
         )
-    shards = {path: _entry(path, found, checkpoint, repository) for path in found.shards}
+    shards = {path: _entry(path, rows[path], found, checkpoint, repository) for path in found.shards}
     numbers = [shard_number(path) for path in found.shards]
     next_number = 1 + max((number for number in numbers if number is not None), default=-1)
 
@@ -171,10 +172,10 @@ def _is_committed(shard: SpooledShard, found: Snapshot, repository: Repository) 
     return (known or hashlib.sha256(repository.read_bytes(shard.name)).hexdigest()) == sha256_file(shard.path)
 
 
-def _entry(path: str, found: Snapshot, checkpoint: Checkpoint, repository: Repository) -> dict[str, Any]:
-    """What checkpoint.json says of a shard, if it says it of this content."""
+def _entry(path: str, rows: int, found: Snapshot, checkpoint: Checkpoint, repository: Repository) -> dict[str, Any]:
+    """What checkpoint.json says of a shard, if it says it of this content (as far as that is known)."""
     entry = checkpoint.shards.get(path)
-    if entry is None or found.files[path] not in (None, entry["sha256"]):
+    if entry is None or entry["rows"] != rows or found.files[path] not in (None, entry["sha256"]):
         return _read_entry(repository, path)
     return entry
 

@@ -3,6 +3,7 @@
 Imports nothing heavy: the handlers stand before torch is loaded.
 """
 
+import os
 import signal
 import time
 from collections import deque
@@ -53,6 +54,7 @@ class GracefulInterrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._working:
+            os.write(2, b"stopped before anything was extracted\n")
             raise SystemExit(128 + number)
         self._signal = number
         for each in self.SIGNALS:

@@ -38,6 +38,8 @@ class RunSummary:
         """A few lines for the end of the run; the last says how to go on where something is left."""
         speed = f", {self.tokens / self.seconds:,.0f} tokens a second" if self.seconds and self.tokens else ""
         lines = [f"{self.conversations:,} conversations, {self.tokens:,} assistant tokens{speed}"]
+        if not self.conversations and self.complete:
+            lines = ["nothing left to do"]
         if self.tokens:
             size = f"{self.bytes_per_token:,.0f} bytes a token, " if self.bytes_per_token is not None else ""
             lines.append(f"{size}mean nucleus {self.mean_nucleus:.1f} tokens")

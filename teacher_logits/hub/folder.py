@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from filelock import FileLock, Timeout
+
 from teacher_logits.errors import OutputError, UploadError
 from teacher_logits.files import PUBLIC_FILE, copy_file, remove_leftovers, write_bytes
 from teacher_logits.hub.checkpoint import CARD_FILE, CHECKPOINT_FILE, SKIPPED_FILE
@@ -11,6 +13,8 @@ from teacher_logits.hub.repository import Addition, Snapshot
 from teacher_logits.records import Int64
 from teacher_logits.shards import read_indices
 
+_LOCK = ".run.lock"
+"""Held while a run writes into the folder; what it holds tells nothing, and it stays."""
 _LAST = (CARD_FILE, SKIPPED_FILE, CHECKPOINT_FILE)
 """Written after the shards: checkpoint.json last of all, so that it never names a shard that isn't there."""
 
@@ -22,6 +26,7 @@ class FolderRepository:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = FileLock(folder / _LOCK, timeout=0)
 
     @property
     def address(self) -> str:
@@ -40,11 +45,21 @@ class FolderRepository:
             raise OutputError(f"The output folder {self._folder} can't be created: {error}.") from error
         if not os.access(self._folder, os.W_OK):
             raise OutputError(f"The output folder {self._folder} can't be written. Choose another --output.")
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise OutputError(
+                f"Another run is writing to {self._folder}. Wait for it, or choose another --output."
+            ) from None
+
+    def close(self) -> None:
+        self._lock.release()
 
     def snapshot(self) -> Snapshot:
         if self._folder.exists() and not self._folder.is_dir():
             raise OutputError(f"--output {self._folder} is a file; name a folder.")
-        files = {path.relative_to(self._folder).as_posix(): None for path in self._folder.rglob("*") if path.is_file()}
+        paths = (path for path in self._folder.rglob("*") if path.is_file() and path.name != _LOCK)
+        files = {path.relative_to(self._folder).as_posix(): None for path in paths}
         kept = {name: self.read_bytes(name) if name in files else None for name in (CHECKPOINT_FILE, SKIPPED_FILE)}
         return Snapshot(files, kept[CHECKPOINT_FILE], kept[SKIPPED_FILE])
 

@@ -58,6 +58,9 @@ class HubRepository:
             raise
         self._repo_id = url.repo_id  # with the name space it was created in
 
+    def close(self) -> None:
+        """Nothing to do: each commit names the one it builds on, which tells two runs apart."""
+
     def snapshot(self) -> Snapshot:
         try:
             info = self._api.dataset_info(self._repo_id)

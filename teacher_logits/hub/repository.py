@@ -43,7 +43,10 @@ class Repository(Protocol):
         """What `load_dataset` takes."""
 
     def create(self) -> None:
-        """Make it exist, and find out whether it can be written."""
+        """Make it exist, find out whether it can be written, and claim it for this run where that is possible."""
+
+    def close(self) -> None:
+        """Give up the claim."""
 
     def snapshot(self) -> Snapshot:
         """What it holds now; empty where it doesn't exist. Commits that follow expect it to be so still."""

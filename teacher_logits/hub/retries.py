@@ -57,7 +57,10 @@ def patiently(action: Callable[[], T]) -> T:
                 raise
             wait = next(waits, None)
             if wait is None:
-                raise UploadError(f"The output can't be reached ({reason_of(error)}). Try again later.") from error
+                raise UploadError(
+                    f"The output can't be reached ({reason_of(error)}). Try again later; a folder on "
+                    "this machine is written ./name."
+                ) from error
             log.warning("the output can't be reached (%s); trying again", reason_of(error))
             pause = max(wait, _asked_wait(error))
         time.sleep(pause)

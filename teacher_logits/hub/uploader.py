@@ -76,6 +76,11 @@ class StreamingHFUploader:
         return self._buffer.rows
 
     @property
+    def holds_rows(self) -> bool:
+        """Whether any row was taken: it waits in the buffer, in a shard, or is committed."""
+        return bool(self._buffer.rows or self._queue or self._checkpoint.shards)
+
+    @property
     def waiting(self) -> list[SpooledShard]:
         """Shards that are written and not committed."""
         return list(self._queue)

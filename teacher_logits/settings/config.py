@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
 from teacher_logits.errors import SettingsError
-from teacher_logits.settings.options import JSON_COUNTS, RESULT, Fraction, Number, Text, fits, option, option_name
+from teacher_logits.settings.options import RESULT, Fraction, JsonCounts, Number, Text, fits, option, option_name
 from teacher_logits.settings.source_options import SourceOptions
 
 MAX_VOCABULARY = 1 << 18
@@ -37,7 +37,7 @@ class ExtractionConfig(SourceOptions):
     sampled_n: Annotated[int, option(metavar="N"), RESULT] = 24
     """Gumbel-max samples of the rest of the vocabulary, at least 1."""
     vocab_limit: Annotated[int | Literal["tokenizer"] | None, option(metavar="N|tokenizer"), RESULT] = None
-    """Treat token ids from here on as impossible; 'tokenizer' means the tokenizer's own length."""
+    """Treat token ids from here on as impossible, such as padding of the vocabulary; tokenizer: from its length on."""
     store_tokens: Annotated[bool, RESULT] = True
     """Store the rendered conversation and the positions of its assistant tokens (columns input_ids, positions)."""
     exclude_think_tokens: Annotated[bool, RESULT] = False
@@ -50,8 +50,7 @@ class ExtractionConfig(SourceOptions):
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, ..."""
     dtype: Annotated[Literal["auto", "float64", "float32", "bfloat16", "float16"], RESULT] = "auto"
-    """Type the teacher computes in. auto is not the type the weights are stored in, as elsewhere, but: bfloat16 on
-    CUDA where the card has it, else float16 there; float32 on a CPU."""
+    """Type to compute in. auto, whatever type is stored: float32 on a CPU, bfloat16 on CUDA, float16 on old cards."""
     attn: Literal["auto", "flash_attention_2", "sdpa", "eager"] = "auto"
     """Attention. auto: flash_attention_2 on CUDA in 16 bits where it is installed, else sdpa, else eager."""
     device_map: Text = None
@@ -59,21 +58,19 @@ class ExtractionConfig(SourceOptions):
 
     batch_tokens: Number = None
     """Padded tokens a batch; by default from the device's free memory."""
-    batch_thresholds: Annotated[dict[str, int] | None, JSON_COUNTS] = None
-    """Instead of --batch-tokens: '{"1024": 4, "512": 8}' puts at most 4 conversations of up to 1,024 tokens in a
-    batch, 8 of up to 512; longer ones go alone."""
+    batch_thresholds: JsonCounts = None
+    """Instead of --batch-tokens: '{"1024": 4, "512": 8}' takes 4 of up to 1,024 tokens, 8 of up to 512, else 1."""
     max_batch_size: Number = None
     """Most conversations in a batch."""
 
     upload_every: Annotated[int, option(metavar="N")] = 500
-    """Conversations a shard."""
+    """Conversations a shard; a shard is what is written to the output at a time."""
     upload_size_mb: Fraction = None
-    """Close a shard at this size (in memory, before compression) even if --upload-every isn't reached; 256 MiB close it
-    in any case."""
+    """Close a shard at this size, in memory, before --upload-every is reached; 256 MiB close it in any case."""
     hub_retry_seconds: Annotated[int, option(metavar="N")] = 3600
     """How long a failing Hub is tried before the rest is left in the cache folder and the run ends with exit code 1."""
     max_runtime_minutes: Fraction = None
-    """Stop in time to have everything saved this long after the start; --resume goes on."""
+    """Stop in time to have everything kept (output or cache folder) this long after the start; --resume goes on."""
     resume: bool = False
     """Continue the run of the cache folder or of --output; alone it takes the options that are kept there."""
     cache_dir: Annotated[str, option(metavar="FOLDER")] = ".logit_extraction_cache"

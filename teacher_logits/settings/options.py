@@ -1,6 +1,7 @@
 """What options are made of: the kinds of values they take and how they are named."""
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
@@ -27,22 +28,30 @@ def is_counts(value: Any) -> bool:
     )
 
 
-JSON_COUNTS = tyro.constructors.PrimitiveConstructorSpec[dict[str, int] | None](
-    nargs=1,
-    metavar="JSON",
-    instance_from_str=lambda words: _counts_from_json(words[0]),
-    is_instance=lambda value: value is None or is_counts(value),
-    str_from_instance=lambda value: ["None" if value is None else json.dumps(value)],
-)
+def _optional(metavar: str, read: Callable[[str], Any], kind: type | tuple[type, ...]) -> Any:
+    """How a value that may be missing is written on the command line; 'None' takes it back."""
+    return tyro.constructors.PrimitiveConstructorSpec[Any](
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: None if words[0] == "None" else read(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, kind),
+        str_from_instance=lambda value: [json.dumps(value) if isinstance(value, dict) else str(value)],
+    )
+
+
+def _default_unless_none(default: str) -> str:
+    return "" if default == "None" else f"(default: {default})"
 
 
 def option(name: str | None = None, metavar: str | None = None) -> Any:
-    return tyro.conf.arg(name=name, metavar=metavar)
+    """A field's name and value on the command line, where they aren't those that its type gives."""
+    return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=_default_unless_none)
 
 
-Text = Annotated[str | None, option(metavar="TEXT")]
-Number = Annotated[int | None, option(metavar="N")]
-Fraction = Annotated[float | None, option(metavar="X")]
+JsonCounts = Annotated[dict[str, int] | None, option(), _optional("JSON", _counts_from_json, dict)]
+Text = Annotated[str | None, option(), _optional("TEXT", str, str)]
+Number = Annotated[int | None, option(), _optional("N", int, int)]
+Fraction = Annotated[float | None, option(), _optional("X", float, (int, float))]
 
 
 def fits(value: Any, annotation: Any) -> bool:

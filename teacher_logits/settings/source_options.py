@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Any, Self
 
 from teacher_logits.errors import SettingsError
-from teacher_logits.settings.options import JSON_COUNTS, RESULT, Number, Text, is_counts, option, option_name
+from teacher_logits.settings.options import RESULT, JsonCounts, Number, Text, is_counts, option, option_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SourceOptions:
     chat_template: Annotated[Text, option(metavar="FILE"), RESULT] = None
     """A Jinja file to use instead of the tokenizer's own chat template."""
     limit: Number = None
-    """Take at most this many conversations."""
+    """Take at most this many conversations, counted before any that can't be used are skipped."""
     start_offset: Annotated[int, option(metavar="N")] = 0
     """Leave out this many conversations at the beginning."""
     random_sample: bool = False
@@ -44,9 +44,8 @@ class SourceOptions:
     """Take every conversation. This is the default; given here it also wins over limits from a config file."""
     subject_col: Text = None
     """Column with the subject, for --sample-subject."""
-    sample_subject: Annotated[dict[str, int] | None, JSON_COUNTS] = None
-    """How many conversations of each subject: '{"maths": 20000, "*": 6000, "": 100}'; '*' is every other subject,
-    '' are rows without one."""
+    sample_subject: JsonCounts = None
+    """How many of each subject: '{"maths": 20000, "*": 6000, "": 100}'; "*" is each other one, "" rows without one."""
     seed: Annotated[int, option(metavar="N"), RESULT] = 42
     """Seed of the draws and of --random-sample."""
     revision: Annotated[Text, RESULT] = None

@@ -174,10 +174,8 @@ def _load(
             failure = error
             break
     first = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
-    raise TeacherError(
-        f"The model {identity.name} can't be loaded: {first} Its weights must be .safetensors files (others can hold "
-        "programs)."
-    ) from failure
+    hint = " Its weights must be .safetensors files (others can hold programs)." if "safetensors" in first else ""
+    raise TeacherError(f"The model {identity.name} can't be loaded: {first}{hint}") from failure
 
 
 def _require_all_weights(name: str, missing: Iterable[str]) -> None:

@@ -131,6 +131,8 @@ def _cannot_open(model: str, error: BaseException) -> str:
             f"The model {model} comes with Python code of its own, which can do anything you can. If you trust its "
             "authors, pass --trust-remote-code."
         )
+    if model.startswith((".", "/", "~")) and not Path(model).expanduser().exists():
+        return f"There is no folder {model} with a model (config.json). Give a path that exists, or a Hub id."
     first = (text.strip().splitlines() or [type(error).__name__])[0]
     return (
         f"The model {model!r} can't be opened: {first} Expected a Hub id, or a folder with config.json; for a private "

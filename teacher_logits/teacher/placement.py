@@ -19,7 +19,7 @@ def resolve_device(wanted: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise TeacherError(
-            f"--device {wanted} can't be used here: {first} Pass auto, cpu, cuda, cuda:1 or mps."
+            f"--device {wanted} can't be used here: {first.rstrip('.')}. Pass auto, cpu, cuda, cuda:1 or mps."
         ) from error
     return device
 

@@ -63,7 +63,7 @@ def test_user_errors_are_one_line(tmp_path: Path):
     given = ["--dataset", "none.jsonl", "--output", "./o"]
     for face, arguments, said in (
         ("extract_logits.py", [], "--model, --dataset, --output missing"),
-        ("extract_logits.py", ["--model", "./none", *given], "error: The model './none' can't be opened"),
+        ("extract_logits.py", ["--model", "./none", *given], "error: There is no folder ./none with a model"),
         ("compute_lengths.py", ["--model", "m"], "--dataset, --output missing"),
         ("explore_logits.py", ["./none"], "none"),
     ):

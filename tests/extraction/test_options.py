@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from teacher_logits.errors import InputError
+from teacher_logits.errors import DatasetError, InputError, NotConfirmedError
 from teacher_logits.extraction.extract import run_extraction
 from teacher_logits.shards import read_table, shard_schema
 from tests.extraction.runs import ForkServer, Place, stored_rows
@@ -154,12 +154,25 @@ def test_verify_mask(place: Place, forks: ForkServer):
         shown.append(marked)
         return False
 
-    summary = run_extraction(place.config(verify_mask=True), confirm=decline)
-    assert not summary.complete and not place.folder.exists()
+    with pytest.raises(NotConfirmedError, match="before anything was extracted"):
+        run_extraction(place.config(verify_mask=True), confirm=decline)
+    assert not place.folder.exists()
     row = json.loads(place.data.read_text().splitlines()[0])
     assert shown[0].endswith(f"<|im_start|>assistant\n[[{row['answer']}<|im_end|>]]\n")
     end = forks.run(*place.arguments("--verify-mask", "--limit", "2"))
     assert end.code == 0 and f"[[{row['answer']}<|im_end|>]]" in end.out and end.last_line == "complete"
+
+
+@pytest.mark.parametrize("lengths", [{}, {"length_col": "length"}])
+def test_nothing_that_can_be_used_is_refused_wherever_it_is_found(
+    lengths: dict[str, str], place: Place, tmp_path: Path
+):
+    """Lengths from a column hide it until the conversations are rendered; the cache folder is free afterwards."""
+    rows = [row | {"length": 5} for row in question_rows(3)]
+    there = dataclasses.replace(place, data=write_jsonl(tmp_path / "chat.jsonl", rows))
+    with pytest.raises(DatasetError, match=r"None of the 3 conversations can be used: longer than 6 tokens \(3\)"):
+        there.run(max_seq_len=6, **lengths)
+    assert there.run().conversations == 3
 
 
 def test_unusable_conversations(place: Place, tmp_path: Path):

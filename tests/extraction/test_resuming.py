@@ -1,6 +1,7 @@
 """What may continue a run, what may not, and what each refusal says."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from teacher_logits.command_line.extract import parse_args
 from teacher_logits.errors import InputError, OutputError, UploadError
 from teacher_logits.extraction.extract import run_extraction
 from teacher_logits.extraction.stop import GracefulInterrupt
+from teacher_logits.hub import FolderRepository
 from teacher_logits.journal import RunCache
 from teacher_logits.shards import read_metadata, read_table, write_shard
 from tests.extraction.runs import Place, require_agreement, stored_rows
@@ -277,9 +279,28 @@ def test_doubled_rows_in_the_output_are_named(place: Place):
         place.run(resume=True)
 
 
-def test_two_runs_at_once(place: Place):
+def test_checkpoint_that_tells_of_other_content(place: Place, reference: Place):
+    """A shard was exchanged behind the checkpoint's back: what the files hold counts, and the rest is computed."""
+    half(place)
+    (first, entry), *_ = sorted(place.checkpoint["shards"].items())
+    path = place.folder / first
+    write_shard(read_table(path).slice(0, 3), path, read_metadata(path))
+    place.run(resume=True, max_batch_size=1)
+    assert place.checkpoint["shards"][first]["rows"] == 3 != entry["rows"]
+    assert place.checkpoint["total_samples"] == len(stored_rows(place.folder)) == len(stored_rows(reference.folder))
+    assert place.checkpoint["shards"][first]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_two_runs_at_once(place: Place, tmp_path: Path):
     with RunCache(place.cache).locked(), pytest.raises(OutputError, match=r"Another run \(process \d+\) is using"):
         place.run()
+    claimed = FolderRepository(place.folder)
+    claimed.create()
+    elsewhere = dataclasses.replace(place, cache=tmp_path / "another cache")
+    with pytest.raises(OutputError, match="Another run is writing to"):
+        elsewhere.run()
+    claimed.close()
+    assert elsewhere.run().complete
 
 
 # On the Hub

@@ -25,6 +25,17 @@ def test_a_run_into_a_folder(output: Path, cache: RunCache):
     assert {path.stat().st_mode & 0o777 for path in output.rglob("*") if path.is_file()} == {0o644}
 
 
+def test_one_run_at_a_time(output: Path):
+    first, second = FolderRepository(output), FolderRepository(output)
+    first.create()
+    with pytest.raises(OutputError, match="Another run is writing to"):
+        second.create()
+    first.close()
+    second.create()
+    assert second.snapshot().files == {}
+    second.close()
+
+
 def test_what_is_there_already(output: Path, tmp_path: Path):
     repository = FolderRepository(output)
     empty = repository.snapshot()
@@ -75,7 +86,8 @@ def test_full_disk(output: Path, cache: RunCache, monkeypatch: pytest.MonkeyPatc
             raise OSError(28, "No space left on device", str(final))
         final.write_bytes(source.read_bytes())
 
-    uploader = make_uploader(prepared(FolderRepository(output)), cache)
+    first = FolderRepository(output)
+    uploader = make_uploader(prepared(first), cache)
     uploader.add_rows(ROWS)
     with monkeypatch.context() as patch:
         patch.setattr(folder, "copy_file", copy)
@@ -84,6 +96,7 @@ def test_full_disk(output: Path, cache: RunCache, monkeypatch: pytest.MonkeyPatc
             uploader.finish()
     assert spooled(cache) == list(range(40)), "no shard leaves the spool before its commit is whole"
     assert "checkpoint.json" not in files_of(output)
+    first.close()
     resumed = make_uploader(prepared(FolderRepository(output)), cache)
     resumed.start()
     resumed.finish()
