@@ -1,14 +1,14 @@
 """`python explore_logits.py OUTPUT [show PLACE | show --index N]`."""
 
 import io
-import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from teacher_logits.errors import SettingsError, TeacherLogitsError
+from teacher_logits.command_line.shell import exit_code_of, say
+from teacher_logits.errors import SettingsError
 from teacher_logits.exploring import (
     analyze_token_probabilities,
     conversation_text,
@@ -64,23 +64,17 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that can't show a character shows its escape instead of ending the program.
         sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        print(_answer(options))
-    except TeacherLogitsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+
+    def answer() -> int:
+        say(_answer(options))
+        return 0
+
+    return exit_code_of(answer)
 
 
 def run() -> None:
-    """The program: exits with the code of `main`. A reader that closes the pipe early, as `head` does, is no error."""
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    """The program."""
+    sys.exit(main())
 
 
 def _answer(options: Explore) -> str:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from teacher_logits.command_line.shell import exit_code_of, leave, quiet_libraries, set_up_reporting
+from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say, set_up_reporting
 from teacher_logits.errors import SettingsError
 from teacher_logits.extraction.stop import GracefulInterrupt
 
@@ -17,7 +17,7 @@ _PROGRAM = "extract_logits.py"
 def run() -> None:
     """The program."""
     with GracefulInterrupt() as stop:
-        leave(lambda: main(None, stop))
+        sys.exit(main(None, stop))
 
 
 def main(arguments: Sequence[str] | None = None, stop: GracefulInterrupt | None = None) -> int:
@@ -33,7 +33,7 @@ def _extract(arguments: Sequence[str] | None, stop: GracefulInterrupt) -> int:
     from teacher_logits.extraction.extract import run_extraction
 
     summary = run_extraction(config, stop, _confirm)
-    print(summary.text())
+    say(summary.text())
     return stop.exit_code
 
 
@@ -66,7 +66,9 @@ def _kept_options(given: "ExtractionConfig") -> "ExtractionConfig":
 
     kept = stored_config(given.cache_dir, given.output)
     if kept is not None:
-        return dataclasses.replace(ExtractionConfig.from_mapping(kept, "the stored run"), cache_dir=given.cache_dir)
+        # Whatever an output says, whether to trust a model's code is said anew.
+        stored = ExtractionConfig.from_mapping(kept | {"trust_remote_code": False}, "the stored run")
+        return dataclasses.replace(stored, cache_dir=given.cache_dir)
     if given.output is None:
         raise SettingsError(
             f"--resume alone continues the run of the cache folder, but {given.cache_dir} holds none. Add --output "
@@ -108,8 +110,10 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 def _confirm(marked: str) -> bool:
     """Show a marked conversation; ask only where there is somebody to answer."""
-    print("assistant tokens stand between [[ and ]]:\n")
-    print(marked)
+    say(f"assistant tokens stand between [[ and ]]:\n\n{marked}")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return True
-    return input("\nGo on? [Y/n] ").strip().lower() in ("", "y", "yes")
+    try:
+        return input("\nGo on? [Y/n] ").strip().lower() in ("", "y", "yes")
+    except EOFError:
+        return False

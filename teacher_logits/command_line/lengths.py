@@ -1,15 +1,16 @@
 """`python compute_lengths.py`."""
 
 import signal
+import sys
 from collections.abc import Sequence
 
-from teacher_logits.command_line.shell import exit_code_of, leave, quiet_libraries, set_up_reporting
+from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say, set_up_reporting
 
 
 def run() -> None:
     """The program. Nothing is lost when it is stopped, so Ctrl+C ends it at once."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    leave(main)
+    sys.exit(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,5 +26,5 @@ def _compute(arguments: Sequence[str] | None) -> int:
 
     options = tyro.cli(LengthsConfig, args=arguments, prog="compute_lengths.py")
     quiet_libraries()
-    print(compute_lengths(options).text())
+    say(compute_lengths(options).text())
     return 0

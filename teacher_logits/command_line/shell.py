@@ -1,5 +1,6 @@
 """What the commands share: how they report, and how libraries are kept from talking over them."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -18,7 +19,8 @@ class _BesideBars(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 def set_up_reporting() -> None:
@@ -53,23 +55,28 @@ def exit_code_of(command: Callable[[], int]) -> int:
     except TeacherLogitsError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        _nobody_reads()
+        return 1
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
+        logging.getLogger("teacher_logits").debug("failed", exc_info=True)
+        told = "the disk is full" if error.errno in _FULL else str(error)
+        where = f" ({error.filename})" if error.filename and error.errno in _FULL else ""
         print(
-            f"error: the disk is full ({error.filename or error}). What was finished before is kept; make room and go "
-            "on with --resume.",
+            f"error: {told}{where}. What is in shards or in the cache folder is kept; mend it and go on with --resume.",
             file=sys.stderr,
         )
         return 1
 
 
-def leave(command: Callable[[], int]) -> None:
-    """End the process with a command's code. A reader that closes the pipe early, as `head` does, is no error."""
+def say(text: str) -> None:
+    """Print to stdout. A reader that has closed it, as `head` does, is no error."""
     try:
-        code = command()
-        sys.stdout.flush()
+        print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+        _nobody_reads()
+
+
+def _nobody_reads() -> None:
+    """Point stdout elsewhere, so that nothing fails when the interpreter flushes it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -25,7 +25,7 @@ from teacher_logits.hub import (
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE
 from teacher_logits.journal import RunCache, SkippedLog
 from teacher_logits.records import Int64
-from teacher_logits.settings import same_output
+from teacher_logits.settings import absolute_output, same_output
 from teacher_logits.shards import shard_schema
 
 log = logging.getLogger(__name__)
@@ -37,36 +37,67 @@ _UPLOAD_GRACE_SECONDS = 10.0
 class RunOutput:
     """The repository and the cache folder of one run."""
 
+    uploader: StreamingHFUploader
+    """Takes the rows, from `begin` on."""
+    done: Int64
+    """Source numbers that need no computing: in committed and spooled shards, or waiting for one."""
+
     def __init__(self, run: PreparedRun, stored: StoredRun | None, cache: RunCache, repository: Repository) -> None:
-        """Create the output where it isn't there, clear it with --force-restart, and take stock of what is done."""
-        self._run, self._cache, self._repository = run, cache, repository
-        kept = None if stored is None else cache.checkpoint()
-        if stored is None or (kept is not None and not same_output(kept["output"], str(run.config.output))):
-            cache.restart()
+        """Create the output where it isn't there, and take stock of what is done. Nothing is removed before `begin`."""
+        self._run, self._cache, self._repository, self._new = run, cache, repository, stored is None
         patiently(repository.create)
-        found = self._cleared()
+        found = patiently(repository.snapshot)
+        self._old: list[str] = []
+        if run.config.force_restart:
+            self._old = [*found.shards, *(name for name in (CHECKPOINT_FILE, SKIPPED_FILE) if name in found.files)]
+            found = Snapshot({}, None, None)
         self._checkpoint = self._begun(found, stored)
-        stock = take_stock(cache, repository, found, self._checkpoint, run.source.split)
+        kept = None if self._new else cache.checkpoint()
+        if kept is not None and not same_output(kept["output"], str(run.config.output)):
+            cache.restart()  # it belongs to another run, which is finished
+        self.skipped = SkippedLog(cache.skipped_file, empty=self._new)
+        self.done = np.zeros(0, np.int64)
+        if stored is not None:
+            self._take_over(found)
+
+    def _take_over(self, found: Snapshot) -> None:
+        """Go on from what the output and the cache folder hold."""
+        split = self._run.source.split
+        stock = take_stock(self._cache, self._repository, found, self._checkpoint, split)
         self._checkpoint.shards = stock.shards
-        self.skipped = SkippedLog(cache.skipped_file)
-        self.skipped.merge((found.skipped or b"").decode())
-        config = run.config
-        self.uploader = StreamingHFUploader(
-            repository,
-            cache,
-            self._checkpoint,
-            self.skipped,
-            partial(render_card, loading_name=repository.loading_name),
-            UploadSettings(run.source.split, config.upload_every, config.upload_size_mb, config.hub_retry_seconds),
-            stock.next_number,
-        )
-        pending = self.uploader.load_pending_into_buffer(stock.done, shard_schema(config.store_tokens))
-        self.done: Int64 = np.concatenate([stock.done, pending])
-        """Source numbers that need no computing: in committed and spooled shards, or waiting for one."""
+        self.skipped.merge((found.skipped or b"").decode(errors="replace"))
+        self._open_uploader(stock.next_number)
+        schema = shard_schema(self._run.config.store_tokens)
+        pending = self.uploader.load_pending_into_buffer(stock.done, schema)
+        self.done = np.concatenate([stock.done, pending])
         self.skipped.drop(self.done.tolist())
 
+    def _open_uploader(self, next_number: int) -> None:
+        config = self._run.config
+        self.uploader = StreamingHFUploader(
+            self._repository,
+            self._cache,
+            self._checkpoint,
+            self.skipped,
+            partial(render_card, loading_name=self._repository.loading_name),
+            UploadSettings(
+                self._run.source.split, config.upload_every, config.upload_size_mb, config.hub_retry_seconds
+            ),
+            next_number,
+        )
+
     def begin(self, teacher_metadata: Mapping[str, Any]) -> None:
-        """Rows are about to come; `teacher_metadata` is what only the loaded teacher knew."""
+        """Rows are about to come; `teacher_metadata` is what only the loaded teacher knew.
+
+        A new run sets aside what the cache folder held, and with --force-restart removes the output's old rows, in
+        one commit.
+        """
+        if self._new:
+            self._cache.restart()
+            if self._old:
+                title = f"Remove {len(self._old)} files to begin anew"
+                patiently(lambda: self._repository.commit({}, self._old, title))
+            self._open_uploader(next_number=0)
         self._checkpoint.metadata.update(teacher_metadata)
         self._keep(complete=False)
         self.skipped.save()
@@ -114,16 +145,6 @@ class RunOutput:
         self._keep(summary.complete)
         self.skipped.save()
 
-    def _cleared(self) -> Snapshot:
-        """The output as the run begins: with --force-restart without its old rows, which one commit removes."""
-        found = patiently(self._repository.snapshot)
-        old = [*found.shards, *(name for name in (CHECKPOINT_FILE, SKIPPED_FILE) if name in found.files)]
-        if self._run.config.force_restart and old:
-            title = f"Remove {len(found.shards)} shards to begin anew"
-            patiently(lambda: self._repository.commit({}, old, title))
-            found = patiently(self._repository.snapshot)
-        return found
-
     def _begun(self, found: Snapshot, stored: StoredRun | None) -> Checkpoint:
         """The checkpoint to build on: this run's options, the output's shards."""
         metadata = {**(stored.metadata if stored else {}), **self._run.metadata}
@@ -137,7 +158,7 @@ class RunOutput:
         """Keep in the cache folder what is needed to continue the run without its output."""
         self._cache.write_checkpoint(
             {
-                "output": self._run.config.output,
+                "output": absolute_output(str(self._run.config.output)),
                 "complete": complete,
                 "fingerprint": self._checkpoint.fingerprint,
                 "config": self._checkpoint.config,

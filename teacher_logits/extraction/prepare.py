@@ -172,10 +172,23 @@ def _lengths(run: PreparedRun, rows: Int64) -> LengthTable:
     if all(isinstance(example, Unusable) and str(example) == NO_ASSISTANT_TOKENS for example in examples):
         refuse_all(Counter(map(str, examples)))
     if config.tokenized_dataset is not None:
-        return lengths_from_dataset(run.source, rows, config.tokenized_dataset, run.source.split)
+        return _believed(run, rows, lengths_from_dataset(run.source, rows, config.tokenized_dataset, run.source.split))
     if config.length_col is not None:
-        return lengths_from_column(run.source, rows, config.length_col)
+        return _believed(run, rows, lengths_from_column(run.source, rows, config.length_col))
     return count_lengths(run.source, rows, run.spec)
+
+
+def _believed(run: PreparedRun, rows: Int64, table: LengthTable) -> LengthTable:
+    """Lengths that were counted elsewhere, perhaps with another tokenizer: good enough to make batches of, but not to
+    skip a conversation for. Those that would be are counted again."""
+    doubted = np.flatnonzero(table.lengths > run.longest)
+    if not len(doubted):
+        return table
+    again = count_lengths(run.source, rows[doubted], run.spec)
+    lengths = table.lengths.copy()
+    lengths[doubted] = again.lengths
+    reasons = {int(doubted[place]): reason for place, reason in again.reasons.items()}
+    return LengthTable(lengths, table.assistant_lengths, reasons)
 
 
 def refuse_all(reasons: "Counter[str]") -> None:
@@ -194,7 +207,14 @@ def refuse_all(reasons: "Counter[str]") -> None:
 
 
 def stored_options(config: ExtractionConfig) -> dict[str, Any]:
-    """The options as they are kept for --resume: those that say how to go on are not part of them."""
+    """The options as they are kept for --resume. Those that say how to go on are not part of them, nor is the trust in
+    a model's code: an output that somebody else wrote must not make a program run."""
     return dataclasses.replace(
-        config, resume=False, force_restart=False, full_dataset=False, verify_mask=False, config=None
+        config,
+        resume=False,
+        force_restart=False,
+        full_dataset=False,
+        verify_mask=False,
+        config=None,
+        trust_remote_code=False,
     ).as_dict()

@@ -18,7 +18,7 @@ from teacher_logits.files import sha256_file
 from teacher_logits.hub import Checkpoint, Repository, Snapshot, open_repository, patiently
 from teacher_logits.journal import RunCache, Spool, SpooledShard
 from teacher_logits.records import Int64
-from teacher_logits.settings import ExtractionConfig, differing_fields, fingerprint, same_output
+from teacher_logits.settings import ExtractionConfig, differing_fields, fingerprint, is_folder, same_output
 from teacher_logits.shards import read_indices, read_table, shard_footer, shard_name, shard_number
 
 _SHARDS_AT_ONCE = 8
@@ -37,7 +37,7 @@ def stored_config(cache_dir: str, output: str | None) -> dict[str, Any] | None:
     """The options of the run in the cache folder, else of the one that `output` holds; None where there is neither."""
     kept = RunCache(Path(cache_dir).expanduser()).checkpoint()
     if kept is not None and (output is None or same_output(output, kept["output"])):
-        return dict(kept["config"])
+        return {**kept["config"], "output": output or kept["output"]}
     if output is None:
         return None
     found = patiently(open_repository(output).snapshot)
@@ -63,7 +63,7 @@ def find_stored_run(
     """
     assert config.output is not None
     output = config.output
-    kept = cache.checkpoint()
+    kept = None if config.force_restart else cache.checkpoint()
     unfinished = kept is not None and not kept["complete"]
     if kept is not None and unfinished and not config.force_restart:
         if not same_output(kept["output"], output):
@@ -90,6 +90,11 @@ def find_stored_run(
             "--output, or remove them with --force-restart."
         )
     if not config.resume:
+        if is_folder(output) and found.files and not found.shards and found.checkpoint is None:
+            raise OutputError(
+                f"{repository.address} holds other files, such as {min(found.files)}. Name an empty folder, or one "
+                "that isn't there yet."
+            )
         return None
     if kept is not None and same_output(kept["output"], output):
         return StoredRun(kept["config"], kept["metadata"], kept["complete"])

@@ -54,8 +54,9 @@ class GracefulInterrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._working:
+            # Not by an exception: one that is raised in the middle of an import or a destructor may be swallowed.
             os.write(2, b"stopped before anything was extracted\n")
-            raise SystemExit(128 + number)
+            os._exit(128 + number)
         self._signal = number
         for each in self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)

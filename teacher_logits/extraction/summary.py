@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+SHOWN_REASONS = 10
+
 
 @dataclass
 class RunSummary:
@@ -43,8 +45,10 @@ class RunSummary:
         if self.tokens:
             size = f"{self.bytes_per_token:,.0f} bytes a token, " if self.bytes_per_token is not None else ""
             lines.append(f"{size}mean nucleus {self.mean_nucleus:.1f} tokens")
-        for reason, count in self.skipped.most_common():
+        for reason, count in self.skipped.most_common(SHOWN_REASONS):
             lines.append(f"skipped {count:,}: {reason}")
+        if len(self.skipped) > SHOWN_REASONS:
+            lines.append(f"skipped for {len(self.skipped) - SHOWN_REASONS:,} other reasons: see skipped.jsonl")
         lines.append(
             f"{self.address}: {self.total_conversations:,} conversations, {self.total_tokens:,} assistant tokens"
         )

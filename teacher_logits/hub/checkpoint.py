@@ -65,6 +65,7 @@ class Checkpoint:
             read = cls(
                 values["fingerprint"], values["config"], values["metadata"], values["complete"], values["shards"]
             )
+            _require_shape(read)
         except (ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"The {CHECKPOINT_FILE} of {where} can't be read ({error!r}). Begin anew with --force-restart, or "
@@ -76,3 +77,12 @@ class Checkpoint:
                 "--output, or the version of teacher-logits that began it."
             )
         return read
+
+
+def _require_shape(read: Checkpoint) -> None:
+    """Raise TypeError or KeyError where a part has another type than it should."""
+    for part in (read.config, read.metadata, read.shards):
+        if not isinstance(part, dict):
+            raise TypeError(f"expected an object, found {type(part).__name__}")
+    for shard in read.shards.values():
+        int(shard["rows"]), int(shard["tokens"]), str(shard["sha256"])

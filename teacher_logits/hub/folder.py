@@ -1,7 +1,7 @@
 """An output in a local folder."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
@@ -69,6 +69,9 @@ class FolderRepository:
     def read_bytes(self, path: str) -> bytes:
         return self._inside(path).read_bytes()
 
+    def missing(self, shards: Iterable[str]) -> list[str]:
+        return [shard for shard in shards if not self._inside(shard).is_file()]
+
     def upload(self, path: str, local: Path) -> None:
         """Nothing to do: a commit copies."""
 
@@ -86,7 +89,6 @@ class FolderRepository:
 
     def _put(self, path: str, content: Addition) -> None:
         final = self._inside(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
             write_bytes(final, content, PUBLIC_FILE)
         else:

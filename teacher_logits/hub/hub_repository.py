@@ -1,6 +1,6 @@
 """An output on the Hugging Face Hub. The only place that writes to the Hub."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from huggingface_hub.utils import disable_progress_bars
 from teacher_logits.errors import OutputError, UploadError
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE, SKIPPED_FILE
 from teacher_logits.hub.repository import Addition, Snapshot
-from teacher_logits.hub.retries import reason_of, status_of
+from teacher_logits.hub.retries import may_pass, reason_of, status_of
 from teacher_logits.records import Int64
 from teacher_logits.shards import read_indices
 
@@ -53,9 +53,9 @@ class HubRepository:
         except (LocalTokenNotFoundError, HFValidationError) as error:
             raise OutputError(self._refusal(error)) from error
         except HfHubHTTPError as error:
-            if status_of(error) in (400, *_REFUSED):
-                raise OutputError(self._refusal(error)) from error
-            raise
+            if may_pass(error):
+                raise
+            raise OutputError(self._refusal(error)) from error
         self._repo_id = url.repo_id  # with the name space it was created in
 
     def close(self) -> None:
@@ -89,6 +89,10 @@ class HubRepository:
     def read_bytes(self, path: str) -> bytes:
         files = HfFileSystem(endpoint=self._api.endpoint, token=self._api.token, skip_instance_cache=True)
         return files.cat_file(self._place(path))
+
+    def missing(self, shards: Iterable[str]) -> list[str]:
+        """None: nothing leaves a repository but by a commit, and the next one of ours would be refused."""
+        return []
 
     def upload(self, path: str, local: Path) -> None:
         if path not in self._uploaded:

@@ -1,6 +1,6 @@
 """What an output must be able to do, whether it lies on the Hub or in a folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,6 +56,9 @@ class Repository(Protocol):
 
     def read_bytes(self, path: str) -> bytes:
         """The content of a file."""
+
+    def missing(self, shards: Iterable[str]) -> list[str]:
+        """Those of the committed shards that are gone, as far as that is cheap to know."""
 
     def upload(self, path: str, local: Path) -> None:
         """Bring a shard's bytes to the output ahead of its commit, where that is possible."""

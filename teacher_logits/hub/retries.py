@@ -1,5 +1,6 @@
 """Trying again what a Hub refused for a while. `create_commit` retries nothing by itself."""
 
+import json
 import logging
 import random
 import threading
@@ -52,6 +53,10 @@ def patiently(action: Callable[[], T]) -> T:
     while True:
         try:
             return action()
+        except json.JSONDecodeError as error:
+            raise UploadError(
+                f"What answers for the Hub isn't the Hub ({error}). Check the network (a login page?) and HF_ENDPOINT."
+            ) from error
         except Exception as error:
             if not may_pass(error):
                 raise

@@ -185,6 +185,13 @@ class StreamingHFUploader:
             " (complete)" if complete else ""
         )
 
+        gone = self._repository.missing(self._checkpoint.shards)
+        if gone:
+            raise UploadError(
+                f"{gone[0]} is not in {self._repository.address} any more ({len(gone)} shards are gone). Go on with "
+                "--resume, which computes their conversations again."
+            )
+
         def send() -> None:
             for shard in shards:
                 self._repository.upload(shard.name, shard.path)

@@ -77,14 +77,17 @@ class RunCache:
         path = self.folder / _CHECKPOINT
         try:
             content = json.loads(path.read_text())
+            kinds = {"output": str, "complete": bool, "config": dict, "metadata": dict}
+            if not all(isinstance(content[name], kind) for name, kind in kinds.items()):
+                raise ValueError(f"expected {', '.join(kinds)}")
+            return content
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"{path} can't be read ({error}). Begin anew with --force-restart, or continue from the output with "
                 "--resume --output O --cache-dir NEW."
             ) from error
-        return content if isinstance(content, dict) else None
 
     def write_checkpoint(self, content: dict[str, Any]) -> None:
         """Keep what `checkpoint` returns."""
@@ -108,8 +111,12 @@ class RunCache:
     def restart(self) -> None:
         """Begin with an empty folder. What an unfinished run left is set aside, what a finished one left is removed."""
         leftovers = (self.folder / _CHECKPOINT, self.spool_folder, self.pending_folder, self.skipped_file)
-        kept = self.checkpoint() if (self.folder / _CHECKPOINT).is_file() else None
-        if self.holds_rows() or (kept is not None and not kept["complete"]):
+        try:
+            kept = self.checkpoint()
+            unfinished = kept is not None and not kept["complete"]
+        except OutputError:
+            unfinished = True
+        if self.holds_rows() or unfinished:
             self.set_aside(*leftovers)
         for file in (self.folder / _CHECKPOINT, self.skipped_file):
             file.unlink(missing_ok=True)

@@ -7,13 +7,17 @@ from pathlib import Path
 
 from teacher_logits.files import write_bytes
 
+LONGEST_REASON = 200
+
 
 class SkippedLog:
     """The source numbers that were left out. One reason each; a conversation that is stored after all is dropped."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, empty: bool = False) -> None:
+        """empty: pass over what the file holds."""
         self._path = path
-        self._reasons: dict[int, str] = _parse(path.read_text()) if path.is_file() else {}
+        kept = path.is_file() and not empty
+        self._reasons: dict[int, str] = _parse(path.read_text("utf-8", errors="replace")) if kept else {}
         self._saved = dict(self._reasons)
         self._ever = bool(self._reasons)
 
@@ -26,8 +30,9 @@ class SkippedLog:
         return self._ever
 
     def add(self, index: int, reason: str) -> None:
-        """Leave a conversation out."""
-        self._reasons[index] = reason
+        """Leave a conversation out. Reasons may quote the data: they are cut, and what isn't printable is escaped."""
+        shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in reason[:LONGEST_REASON])
+        self._reasons[index] = shown + ("..." if len(reason) > LONGEST_REASON else "")
         self._ever = True
 
     def merge(self, text: str) -> None:
@@ -60,5 +65,12 @@ class SkippedLog:
 
 
 def _parse(text: str) -> dict[int, str]:
-    entries = (json.loads(line) for line in text.splitlines() if line.strip())
-    return {int(entry["index"]): str(entry["reason"]) for entry in entries}
+    """The entries of a file. Lines that can't be read are passed over: they say nothing that a run depends on."""
+    found: dict[int, str] = {}
+    for line in text.split("\n"):
+        try:
+            entry = json.loads(line)
+            found[int(entry["index"])] = str(entry["reason"])
+        except (ValueError, TypeError, KeyError):
+            continue
+    return found

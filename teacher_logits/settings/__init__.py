@@ -3,6 +3,7 @@
 from teacher_logits.settings.config import (
     MAX_VOCABULARY,
     ExtractionConfig,
+    absolute_output,
     is_folder,
     local_folder,
     result_options,
@@ -17,6 +18,7 @@ __all__ = [
     "MAX_VOCABULARY",
     "ExtractionConfig",
     "SourceOptions",
+    "absolute_output",
     "differing_fields",
     "fingerprint",
     "is_folder",

@@ -5,6 +5,7 @@ choose conversations, speed and place, and may change between a run and its cont
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
@@ -91,7 +92,7 @@ class ExtractionConfig(SourceOptions):
             self._check(value is None or value >= 1, name, "at least 1")
         for name in ("upload_size_mb", "max_runtime_minutes"):
             value = getattr(self, name)
-            self._check(value is None or value > 0, name, "more than 0")
+            self._check(value is None or 0 < value < math.inf, name, "more than 0, and finite")
         limit = self.vocab_limit
         whole = not isinstance(limit, int) or 1 <= limit <= MAX_VOCABULARY
         self._check(whole, "vocab_limit", f"1 to {MAX_VOCABULARY:,}")
@@ -106,6 +107,8 @@ class ExtractionConfig(SourceOptions):
             raise SettingsError("--batch-tokens and --batch-thresholds are two ways to size batches. Give one of them.")
         if self.resume and self.force_restart:
             raise SettingsError("--resume continues a run and --force-restart begins it anew. Give one of them.")
+        if same_output(absolute_output(str(self.output)), str(Path(self.cache_dir).expanduser().resolve())):
+            raise SettingsError("--output and --cache-dir are the same folder. Give the run a cache folder of its own.")
         return self
 
     @classmethod
@@ -159,3 +162,8 @@ def same_output(one: str, other: str) -> bool:
     if is_folder(one) and is_folder(other):
         return local_folder(one).resolve() == local_folder(other).resolve()
     return one == other
+
+
+def absolute_output(output: str) -> str:
+    """An `--output` that means the same place from any working folder."""
+    return str(local_folder(output).resolve()) if is_folder(output) else output

@@ -62,11 +62,18 @@ def identify_teacher(config: SourceOptions, revision: str | None = None) -> Teac
         name=folder.resolve().name if folder.is_dir() else config.model,
         address=address,
         commit=commit,
-        content=folder_content(folder) if folder.is_dir() else f"hub:{config.model}@{commit}",
+        content=_readable_content(folder) if folder.is_dir() else f"hub:{config.model}@{commit}",
         context=getattr(text, "max_position_embeddings", None),
         vocabulary=getattr(text, "vocab_size", None),
         end_ids=tuple(sorted(end_ids)),
     )
+
+
+def _readable_content(folder: Path) -> str:
+    try:
+        return folder_content(folder)
+    except OSError as error:
+        raise TeacherError(f"The model in {folder} can't be read: {error}. Check its files' permissions.") from error
 
 
 def folder_content(folder: Path) -> str:

@@ -163,3 +163,15 @@ def test_on_the_hub_and_back(place: Place, reference: Place, tmp_path: Path, hub
     end = forks.run("--resume", "--cache-dir", str(place.cache))
     assert end.code == 0 and end.last_line == "complete", end
     assert server.token not in end.out + end.err
+
+
+def test_a_length_from_elsewhere_skips_nobody(place: Place, reference: Place, tmp_path: Path):
+    """Counted with another tokenizer, say: what would be skipped for it is counted again."""
+    rows = [json.loads(line) for line in place.data.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["length"] = 10**9 if number % 3 else 5
+    there = dataclasses.replace(place, data=write_jsonl(tmp_path / "wrong.jsonl", rows))
+    summary = there.run(length_col="length", max_batch_size=1)
+    assert summary.complete and not summary.skipped
+    found = {row["index"]: row for row in stored_rows(there.folder).to_pylist()}
+    assert found == {row["index"]: row for row in stored_rows(reference.folder).to_pylist()}

@@ -303,6 +303,78 @@ def test_two_runs_at_once(place: Place, tmp_path: Path):
     assert elsewhere.run().complete
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"start_offset": 9999}, {"max_seq_len": 2}, {"length_col": "none"}, {"attn": "flash_attention_2"}],
+    ids=lambda options: next(iter(options)),
+)
+def test_force_restart_removes_nothing_before_the_new_run_can_begin(place: Place, options: dict[str, Any]):
+    place.run(limit=9)
+    before = stored_rows(place.folder)
+    with pytest.raises(InputError):
+        place.run(force_restart=True, **options)
+    assert stored_rows(place.folder).equals(before) and place.checkpoint["complete"]
+    assert place.run(force_restart=True, limit=4).complete and len(stored_rows(place.folder)) == 4
+
+
+def test_output_that_is_removed_meanwhile(place: Place, reference: Place):
+    """A run doesn't call complete what isn't there, and --resume computes what is gone."""
+
+    class RemoveAShard(GracefulInterrupt):
+        @property
+        def requested(self) -> bool:
+            for shard in (place.folder / "data").glob("*-00000.parquet"):
+                shard.unlink()
+            return False
+
+    with pytest.raises(UploadError, match=r"is not in .* any more .*--resume"):
+        place.run(RemoveAShard(), max_batch_size=1)
+    assert not place.checkpoint["complete"]
+    place.run(resume=True, max_batch_size=1)
+    assert sorted(stored_rows(place.folder)["index"].to_pylist()) == sorted(
+        stored_rows(reference.folder)["index"].to_pylist()
+    )
+
+
+def test_folders_that_are_not_for_us(place: Place, tmp_path: Path):
+    with pytest.raises(InputError, match="same folder"):
+        dataclasses.replace(place, cache=place.folder).run()
+    place.folder.mkdir(parents=True)
+    (place.folder / "README.md").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds other files, such as README\.md"):
+        place.run()
+    assert (place.folder / "README.md").read_text() == "mine"
+
+
+def test_resume_from_another_working_folder(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A relative output is remembered as the place it is."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    half(dataclasses.replace(place, output="./logits"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = parse_args(["--resume", "--cache-dir", str(place.cache)])
+    assert run_extraction(config).complete
+    assert (tmp_path / "there" / "logits" / "checkpoint.json").is_file() and not list(
+        (tmp_path / "elsewhere").iterdir()
+    )
+
+
+def test_trust_is_not_taken_from_an_output(place: Place, tmp_path: Path):
+    """Somebody else's checkpoint.json must not make code of a model run."""
+    half(place, trust_remote_code=True)
+    assert place.checkpoint["config"]["trust_remote_code"] is False
+    checkpoint = place.checkpoint
+    checkpoint["config"]["trust_remote_code"] = True
+    (place.folder / "checkpoint.json").write_text(json.dumps(checkpoint))
+    config = parse_args(["--resume", "--output", str(place.folder), "--cache-dir", str(tmp_path / "new")])
+    assert config.trust_remote_code is False
+    given = parse_args(
+        ["--resume", "--output", str(place.folder), "--cache-dir", str(tmp_path / "new"), "--trust-remote-code"]
+    )
+    assert given.trust_remote_code is True
+
+
 # On the Hub
 
 
@@ -335,7 +407,7 @@ def test_hub_force_restart(place: Place, server: HubServer, hub_in_process: None
         there.run()
     there.run(force_restart=True, limit=4, seed=1)
     assert rows_of(server.files(REPO)).num_rows == 4
-    assert server.commits(REPO)[-1 - before].title == "Remove 2 shards to begin anew", "in one commit"
+    assert server.commits(REPO)[-1 - before].title == "Remove 3 files to begin anew", "in one commit"
 
 
 @pytest.mark.parametrize("path", ["/api/repos/create", r"/api/datasets/tester/logits$", r"/tree/", r"/api/datasets/"])

@@ -100,7 +100,7 @@ class TestIdentity:
     @pytest.mark.parametrize("name", ["./nothing", "/nowhere/at/all", "a/b/c"])
     def test_neither_folder_nor_hub_id(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(TeacherError, match=f"The model '{name}' can't be opened"):
+        with pytest.raises(TeacherError, match=f"There is no folder {name}|The model '{name}' can't be opened"):
             identity(name)
 
     def test_a_hub_that_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
