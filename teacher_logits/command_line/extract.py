@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from teacher_logits.settings import ExtractionConfig
 
 _PROGRAM = "extract_logits.py"
+_KEPT = "What is in shards or in the cache folder is kept; mend it and go on with --resume."
 
 
 def run() -> None:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None, stop: GracefulInterrupt | None 
     """Run the command and return its exit code. Options that can't be read leave through SystemExit(2)."""
     stop = stop or GracefulInterrupt()
     set_up_reporting()
-    return exit_code_of(lambda: _extract(arguments, stop))
+    return exit_code_of(lambda: _extract(arguments, stop), _KEPT)
 
 
 def _extract(arguments: Sequence[str] | None, stop: GracefulInterrupt) -> int:

@@ -48,8 +48,11 @@ def quiet_libraries() -> None:
         disable_progress_bars()
 
 
-def exit_code_of(command: Callable[[], int]) -> int:
-    """Run a command; an error a user can act on becomes one line on stderr and its exit code."""
+def exit_code_of(command: Callable[[], int], advice: str = "") -> int:
+    """Run a command; an error a user can act on becomes one line on stderr and its exit code.
+
+    advice: what to say beside an error of the operating system.
+    """
     try:
         return command()
     except TeacherLogitsError as error:
@@ -60,12 +63,8 @@ def exit_code_of(command: Callable[[], int]) -> int:
         return 1
     except OSError as error:
         logging.getLogger("teacher_logits").debug("failed", exc_info=True)
-        told = "the disk is full" if error.errno in _FULL else str(error)
-        where = f" ({error.filename})" if error.filename and error.errno in _FULL else ""
-        print(
-            f"error: {told}{where}. What is in shards or in the cache folder is kept; mend it and go on with --resume.",
-            file=sys.stderr,
-        )
+        told = f"the disk is full ({error.filename})" if error.errno in _FULL else str(error)
+        print(f"error: {told}. {advice}".rstrip(), file=sys.stderr)
         return 1
 
 

@@ -22,6 +22,19 @@ from teacher_logits.shards import read_table, shard_schema
 ROOT = Path(__file__).parents[2]
 
 
+class StopAfter(GracefulInterrupt):
+    """Asks to stop when it has been asked `batches` times."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self._left = batches
+
+    @property
+    def requested(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a run reads and writes. Runs of one place continue each other."""

@@ -17,23 +17,8 @@ from teacher_logits.extraction.stop import GracefulInterrupt
 from teacher_logits.hub import FolderRepository
 from teacher_logits.journal import RunCache
 from teacher_logits.shards import read_metadata, read_table, write_shard
-from tests.extraction.runs import Place, require_agreement, stored_rows
-from tests.hub.made import REPO, rows_of
-from tests.hub_server import Fault, HubServer
+from tests.extraction.runs import Place, StopAfter, require_agreement, stored_rows
 from tests.tiny import save_teacher
-
-
-class StopAfter(GracefulInterrupt):
-    """Asks to stop when it has been asked `batches` times."""
-
-    def __init__(self, batches: int) -> None:
-        super().__init__()
-        self._left = batches
-
-    @property
-    def requested(self) -> bool:
-        self._left -= 1
-        return self._left < 0
 
 
 def half(place: Place, **options: Any) -> None:
@@ -373,53 +358,3 @@ def test_trust_is_not_taken_from_an_output(place: Place, tmp_path: Path):
         ["--resume", "--output", str(place.folder), "--cache-dir", str(tmp_path / "new"), "--trust-remote-code"]
     )
     assert given.trust_remote_code is True
-
-
-# On the Hub
-
-
-def test_hub_from_a_new_machine(
-    place: Place, reference: Place, server: HubServer, hub_in_process: None, tmp_path: Path, capsys: Any
-):
-    first = dataclasses.replace(place, output=REPO)
-    first.run(StopAfter(16), max_batch_size=1, private=True)
-    assert server.is_private(REPO) and rows_of(server.files(REPO)).num_rows == 14
-    config = parse_args(["--resume", "--output", REPO, "--cache-dir", str(tmp_path / "new")])
-    assert config.limit is None and config.max_batch_size == 1
-    server.clear_requests()
-    assert run_extraction(config).complete
-    fetched = [request for request in server.requests if request.method == "GET" and "/storage/" in request.path]
-    assert fetched and all("range" in request.headers for request in fetched), "shards are not fetched whole"
-    assert rows_of(server.files(REPO)).sort_by("index").equals(stored_rows(reference.folder))
-    # The first machine knows that its two waiting rows are stored by now.
-    assert first.run(resume=True, max_batch_size=1, private=True).conversations == 0
-    assert rows_of(server.files(REPO)).num_rows == 30 and not first.waiting()
-    every = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    assert not any(server.token.encode() in content for content in (*every, *server.files(REPO).values()))
-    assert server.token not in "".join(capsys.readouterr())
-
-
-def test_hub_force_restart(place: Place, server: HubServer, hub_in_process: None):
-    there = dataclasses.replace(place, output=REPO)
-    there.run(limit=9)
-    before = len(server.commits(REPO))
-    with pytest.raises(OutputError, match="Hub dataset tester/logits already holds 9 conversations"):
-        there.run()
-    there.run(force_restart=True, limit=4, seed=1)
-    assert rows_of(server.files(REPO)).num_rows == 4
-    assert server.commits(REPO)[-1 - before].title == "Remove 3 files to begin anew", "in one commit"
-
-
-@pytest.mark.parametrize("path", ["/api/repos/create", r"/api/datasets/tester/logits$", r"/tree/", r"/api/datasets/"])
-@pytest.mark.parametrize("kind", ["status", "reset"])
-def test_hub_hiccups_at_the_start(
-    place: Place, server: HubServer, hub_in_process: None, hasty: None, waits: list, path: str, kind: str
-):
-    """What passes is tried again, and what doesn't is told in a sentence."""
-    there = dataclasses.replace(place, output=REPO)
-    server.create_repository(REPO)
-    fault = server.add_fault(Fault("*", path, kind, status=503, times=2))
-    assert there.run(limit=3).complete and server.struck(fault) == 2
-    server.add_fault(Fault("*", path, kind, status=503, times=None))
-    with pytest.raises(UploadError, match=r"can't be reached.*Try again later"):
-        there.run(resume=True, limit=5)

@@ -49,9 +49,10 @@ def test_entries_are_rounded_to_the_type_in_the_metadata(tmp_path: Path, rows: p
 
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch) -> Any:
-    module = pytest.importorskip("datasets")
-    monkeypatch.setattr(module.config, "HF_HUB_OFFLINE", True)
-    return module
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    return datasets
 
 
 @pytest.mark.parametrize("streaming", [False, True])
