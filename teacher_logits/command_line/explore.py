@@ -55,26 +55,26 @@ class Explore:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code. Options that can't be read leave through SystemExit(2)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that can't show a character shows its escape instead of ending the program.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return exit_code_of(lambda: _explore(arguments))
+
+
+def run() -> None:
+    """The program."""
+    sys.exit(main())
+
+
+def _explore(arguments: list[str] | None) -> int:
     options = tyro.cli(
         Explore,
         args=arguments,
         prog="explore_logits.py",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs),
     )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that can't show a character shows its escape instead of ending the program.
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-    def answer() -> int:
-        say(_answer(options))
-        return 0
-
-    return exit_code_of(answer)
-
-
-def run() -> None:
-    """The program."""
-    sys.exit(main())
+    say(_answer(options))
+    return 0
 
 
 def _answer(options: Explore) -> str:

@@ -116,9 +116,10 @@ def test_interrupted_while_importing(tmp_path: Path, tiny_teacher: Path, tiny_ch
     assert end.code == -signal.SIGINT and end.out == "" and "Traceback" not in end.err, end
 
 
-def test_a_reader_that_leaves_early(tmp_path: Path):
+@pytest.mark.parametrize("face", FACES)
+def test_a_reader_that_leaves_early(face: str, tmp_path: Path):
     """As `head` does."""
-    program = [sys.executable, str(ROOT / "extract_logits.py"), "--help"]
+    program = [sys.executable, str(ROOT / face), "--help"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
