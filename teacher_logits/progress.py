@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, one plain line every so often elsewhere."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
+UNKNOWN_TERMINAL = os.terminal_size((100, 24))
+"""Some terminals say that they are 0 columns wide, and a bar of that width is invisible."""
 
 log = logging.getLogger("teacher_logits")
 
@@ -20,13 +23,16 @@ class Progress:
     def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._terminal = sys.stderr.isatty()
+        width = _columns() if self._terminal else 0
         self._bar = tqdm(
             total=total,
             initial=done,
             desc=title,
             unit=f" {unit}",
             disable=not self._terminal,
-            dynamic_ncols=True,
+            dynamic_ncols=width > 0,
+            ncols=None if width else UNKNOWN_TERMINAL.columns,
+            nrows=None if width else UNKNOWN_TERMINAL.lines,
         )
         self._done, self._note, self._last_line = done, "", time.monotonic()
 
@@ -59,6 +65,13 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progr
         yield shown
     finally:
         shown.close()
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 0
 
 
 def track(items: Iterable[Any], title: str, total: int, unit: str) -> Iterator[Any]:

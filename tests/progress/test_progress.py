@@ -2,6 +2,9 @@
 
 import io
 import logging
+import os
+import pty
+import subprocess
 import sys
 
 import pytest
@@ -99,3 +102,17 @@ def test_tracked_items_are_passed_on_one_by_one(clock: Clock, caplog: pytest.Log
     assert next(items) == 1
     assert caplog.messages == ["reading: 1 of 3 rows (33%)"]
     items.close()
+
+
+def test_a_terminal_that_does_not_know_its_size_shows_the_bar():
+    """As in some containers: the size of a new pseudo-terminal is 0 by 0."""
+    ours, theirs = pty.openpty()
+    program = (
+        "from teacher_logits.progress import progress\n"
+        "with progress('counting', 3, 'things') as bar:\n    [bar.advance(1, 'so far') for _ in range(3)]\n"
+    )
+    subprocess.run([sys.executable, "-c", program], stderr=theirs, stdout=subprocess.DEVNULL, check=True, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "counting" in shown and "3/3" in shown and "so far" in shown
