@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from teacher_logits.command_line.shell import exit_code_of, say
-from teacher_logits.errors import SettingsError
+from teacher_logits.errors import FormatError, SettingsError, TeacherLogitsError
 from teacher_logits.exploring import (
     analyze_token_probabilities,
     conversation_text,
@@ -73,7 +73,15 @@ def _explore(arguments: list[str] | None) -> int:
         prog="explore_logits.py",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs),
     )
-    say(_answer(options))
+    try:
+        say(_answer(options))
+    except TeacherLogitsError:
+        raise
+    except (LookupError, ValueError) as error:
+        raise FormatError(
+            f"{options.output} can't be shown ({error!r}): its columns are not those of the format, or don't belong "
+            "together. Was it written by extract_logits.py, and downloaded whole?"
+        ) from error
     return 0
 
 

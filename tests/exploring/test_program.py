@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import explore_logits
@@ -75,3 +77,21 @@ def test_as_a_program(made: Made):
     assert "\x1b" not in done.stdout
     failed = python("explore_logits.py", "./nowhere")
     assert failed.returncode == 2 and failed.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["positions beyond the tokens", "no nucleus sizes"])
+@pytest.mark.parametrize("command", [[], ["show"]])
+def test_columns_that_do_not_belong_together(
+    copy: Path, damage: str, command: list[str], capsys: pytest.CaptureFixture[str], no_colours: None
+):
+    for shard in sorted((copy / "data").glob("*.parquet")):
+        table = pq.read_table(shard)
+        if damage == "no nucleus sizes":
+            table = table.drop_columns(["top_counts"])
+        else:
+            beyond = pa.array([[10**6] * len(row) for row in table["positions"].to_pylist()], pa.list_(pa.int32()))
+            table = table.set_column(table.column_names.index("positions"), "positions", beyond)
+        pq.write_table(table, shard)
+    code = main([str(copy), *command])
+    told = capsys.readouterr().err
+    assert (code, told.count("error: ")) == (2, 1) or (code, command, damage[:3]) == (0, [], "pos"), told
