@@ -60,7 +60,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class SparseDistribution:
-    """What is kept of P next-token distributions. FORMAT.md defines each field."""
+    """What is kept of P next-token distributions. docs/format.md defines each field."""
 
     top_ids: Int32
     """[P, K] nucleus ids by falling logit; past `top_counts` undefined."""

@@ -53,7 +53,7 @@ class PreparedRun:
     identity: TeacherIdentity
     spec: RendererSpec
     metadata: dict[str, Any]
-    """As FORMAT.md lists it, but for what only the loaded teacher knows."""
+    """As docs/format.md lists it, but for what only the loaded teacher knows."""
 
     @property
     def fingerprint(self) -> str:

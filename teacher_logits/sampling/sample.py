@@ -35,7 +35,7 @@ class SamplingSettings:
 def sample(
     logits_PV: Tensor, token_P: Tensor, index_P: Tensor, position_P: Tensor, settings: SamplingSettings
 ) -> SparseDistribution:
-    """What the format keeps of each row of logits; FORMAT.md defines every field.
+    """What the format keeps of each row of logits; docs/format.md defines every field.
 
     logits_PV: [P, width >= vocab_used], any float type, any device.   token_P: int64, the tokens that follow.
     index_P, position_P: int64, conversation and position of each row, the keys of its noise.
