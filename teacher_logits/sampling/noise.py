@@ -9,6 +9,8 @@ uniforms: the first chooses the token (the mark), the second the waiting time.
 import torch
 from torch import Tensor
 
+from teacher_logits.sampling.compiled import Compiled
+
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
@@ -37,11 +39,20 @@ def arrival_uniforms(seed: int, index_P: Tensor, position_P: Tensor, first: int,
     index_P, position_P: int64 [P], each in [0, 2^32) (a negative index stands for index + 2^32).
     Returns marks and waits, float64 [P, count], multiples of 2^-53: with 53 random bits the largest would round to 1.
     """
+    words = _words(index_P, position_P, seed & _LOW32, seed >> 32, first, count)
+    return _uniform(words[0], words[1]), _uniform(words[2], words[3])
+
+
+def arrival_words(
+    index_P: Tensor, position_P: Tensor, key0: int, key1: int, first: int, count: int
+) -> tuple[Tensor, ...]:
+    """The four words of each arrival, int64 [P, count]. Whole numbers, so the same to the bit however computed."""
     arrivals = torch.arange(first, first + count, dtype=torch.int64, device=index_P.device)
     index, position = (index_P & _LOW32)[:, None], (position_P & _LOW32)[:, None]
-    zero = torch.zeros_like(arrivals)
-    words = philox((index, position, arrivals, zero), (seed & _LOW32, seed >> 32))
-    return _uniform(words[0], words[1]), _uniform(words[2], words[3])
+    return philox((index, position, arrivals, torch.zeros_like(arrivals)), (key0, key1))
+
+
+_words = Compiled(arrival_words, otherwise=arrival_words)
 
 
 def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:

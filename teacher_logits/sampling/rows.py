@@ -6,10 +6,14 @@ and compute those again from the logits.
 Legend: P positions, V vocabulary, N blocks, W block width, T blocks looked into, X excluded tokens.
 """
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from teacher_logits.sampling.compiled import Compiled
 
 BLOCK = 64
 """Tokens a block. Sums are taken block by block, so that a row's result doesn't depend on how many rows are
@@ -17,16 +21,22 @@ summed at once, and a token can be found by its block first."""
 REACH = 700.0
 """Nats below the row's largest logit from which on a logit counts as -inf: exp(-700) is still a normal float64."""
 
+_LOG2_E = math.log2(math.e)
+"""exp(x) is taken as 2 ** (x * log2(e)), several times faster than exp on a CPU. The product's rounding makes a term
+wrong by |x| * 2^-53 of itself, so by less the more it counts."""
 _NUMBERS_AT_ONCE = 1 << 18
-"""float64 numbers the pass works on at a time: two megabytes, about what a core's cache holds."""
+"""float64 numbers the pass works on at a time where it isn't compiled: two megabytes, about what a core's cache
+holds."""
 
 
 @dataclass(frozen=True)
 class Rows:
     """Rows of logits with what the pass found in them."""
 
-    blocks_PNW: Tensor
-    """The teacher's logits in their own type, whole blocks; -inf past the vocabulary in use."""
+    logits_PV: Tensor
+    """The teacher's logits in their own type (float32 in place of float64), the vocabulary in use."""
+    last_PW: Tensor | None
+    """The last block filled up with -inf, where the vocabulary isn't whole blocks."""
     block_maxima_PN: Tensor
     """float32"""
     block_sums_PN: Tensor
@@ -41,65 +51,143 @@ class Rows:
     """float64, of logit / 4"""
     invalid_P: Tensor
     """bool: NaN, +inf, or nothing finite. What else is said of such rows means nothing."""
+    deep: bool
+    """Whether any row has logits beyond the reach."""
 
     def logits(self, rows: Tensor, blocks: Tensor) -> Tensor:
         """Logits of some blocks as the format defines them: float32, -0.0 as 0.0, -inf beyond the reach.
 
         rows: int64 [P'].   blocks: int64 [P', T].   Returns [P', T, W].
         """
-        logits = self.blocks_PNW[rows[:, None], blocks].to(torch.float32) + 0.0
-        below = logits - self.maximum_P[rows, None, None]
-        return logits.masked_fill_(below < -REACH, -torch.inf)
+        logits = self._raw(rows, blocks).to(torch.float32) + 0.0
+        if self.deep:
+            logits.masked_fill_(logits - self.maximum_P[rows, None, None] < -REACH, -torch.inf)
+        return logits
 
     def weights(self, rows: Tensor, blocks: Tensor, excluded: Tensor) -> Tensor:
         """exp(logit - row maximum) of some blocks, float64 [P', T, W], 0 for excluded tokens.
 
         rows: int64 [P'].   blocks: int64 [P', T].   excluded: token ids, int64 [P', X].
         """
-        weights = (self.logits(rows, blocks) - self.maximum_P[rows, None, None]).exp_()
+        below = self._raw(rows, blocks).double().sub_(self.maximum_P[rows, None, None])
+        if self.deep:
+            below.masked_fill_(below < -REACH, -torch.inf)
+        weights = below.mul_(_LOG2_E).exp2_()
         row, place, number = (blocks[:, :, None] == (excluded // BLOCK)[:, None, :]).nonzero(as_tuple=True)
         weights[row, place, excluded[row, number] % BLOCK] = 0.0
         return weights
 
+    def _raw(self, rows: Tensor, blocks: Tensor) -> Tensor:
+        """Logits of some blocks in the teacher's own type [P', T, W]."""
+        whole_PNW = _whole_blocks(self.logits_PV)
+        if self.last_PW is None:
+            return whole_PNW[rows[:, None], blocks]
+        whole = whole_PNW.shape[1]
+        found = whole_PNW[rows[:, None], blocks.clamp(max=whole - 1)]
+        return torch.where((blocks == whole)[:, :, None], self.last_PW[rows][:, None], found)
+
 
 def read_rows(logits_PV: Tensor) -> Rows:
-    """Pass over rows of logits, a few at a time.
+    """Pass over rows of logits.
 
-    logits_PV: [P, N * W], any float type, contiguous. The pass computes exp((x - maximum) / 4), its square and its
-    fourth power, which are the terms of the log-sum-exps at T = 4, 2 and 1.
+    logits_PV: [P, V], any float type; rows may lie apart, and nothing is copied but the last block of each.
     """
-    rows, width = logits_PV.shape
-    at_once = max(1, min(rows, _NUMBERS_AT_ONCE // width))
-    scratch = torch.empty(at_once, width, dtype=torch.float64, device=logits_PV.device)
-    parts = [_pass(part, scratch[: len(part)]) for part in logits_PV.split(at_once)]
-    maxima, maximum, sums_t4, sums_t2, sums = (torch.cat(each) for each in zip(*parts, strict=True))
-    invalid = ~torch.isfinite(maximum)
-    if invalid.any():
-        maxima[invalid], maximum[invalid], sums[invalid] = 0.0, 0.0, 0.0
+    if logits_PV.dtype == torch.float64:
+        logits_PV = logits_PV.to(torch.float32)
+    if logits_PV.shape[1] < BLOCK:
+        logits_PV = _filled(logits_PV)
+    found = Found(*_pass(logits_PV))
+    invalid = ~torch.isfinite(found.maximum_P)
+    maximum = found.maximum_P.masked_fill_(invalid, 0.0)
+    sums = found.sums_PN.masked_fill_(invalid[:, None], 0.0)
     return Rows(
-        blocks_PNW=logits_PV.view(rows, -1, BLOCK),
-        block_maxima_PN=maxima,
+        logits_PV=logits_PV,
+        last_PW=_last_block(logits_PV),
+        block_maxima_PN=found.maxima_PN.masked_fill_(invalid[:, None], 0.0),
         block_sums_PN=sums,
         maximum_P=maximum,
         logsumexp_P=maximum + sums.sum(-1).log(),
-        logsumexp_t2_P=maximum / 2 + sums_t2.log(),
-        logsumexp_t4_P=maximum / 4 + sums_t4.log(),
+        logsumexp_t2_P=maximum / 2 + found.sums_t2_P.log(),
+        logsumexp_t4_P=maximum / 4 + found.sums_t4_P.log(),
         invalid_P=invalid,
+        deep=bool((found.minimum_P - found.maximum_P < -REACH).any()),
     )
 
 
-def _pass(logits_PV: Tensor, scratch_PV: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Block maxima, row maximum, the rows' sums at T = 4 and 2, block sums at T = 1."""
-    logits = logits_PV.to(torch.float32)
-    maxima = logits.view(len(logits), -1, BLOCK).amax(-1)
+class Found(NamedTuple):
+    """What the pass finds. It computes exp((x - maximum) / 4), its square and its fourth power, which are the terms
+    of the log-sum-exps at T = 4, 2 and 1."""
+
+    maxima_PN: Tensor
+    """float32, of the blocks"""
+    maximum_P: Tensor
+    """float64"""
+    minimum_P: Tensor
+    """float32"""
+    sums_t4_P: Tensor
+    sums_t2_P: Tensor
+    """float64, of exp((logit - row maximum) / T)"""
+    sums_PN: Tensor
+    """float64, of exp(logit - row maximum), block by block"""
+
+
+def pass_at_once(logits_PV: Tensor) -> Found:
+    """The pass in a form that a compiler can make two kernels of, which read the logits and write the result alone."""
+    blocks = _filled(logits_PV).view(len(logits_PV), -1, BLOCK).to(torch.float32)
+    maxima = blocks.amax(-1)
     maximum = maxima.amax(-1).double()
-    below = torch.sub(logits, maximum[:, None], out=scratch_PV)
-    if (logits.amin(-1) - maximum < -REACH).any():
+    below = blocks.double() - maximum[:, None, None]
+    t4 = torch.exp2(torch.where(below < -REACH, -torch.inf, below) * (_LOG2_E / 4))
+    t2 = t4 * t4
+    return Found(
+        maxima, maximum, logits_PV.to(torch.float32).amin(-1), t4.sum(-1).sum(-1), t2.sum(-1).sum(-1), (t2 * t2).sum(-1)
+    )
+
+
+def pass_by_parts(logits_PV: Tensor) -> Found:
+    """The pass step by step, over as few rows at a time as a core's cache holds, in memory that is used again."""
+    rows, width = logits_PV.shape
+    padded = width + -width % BLOCK
+    at_once = max(1, min(rows, _NUMBERS_AT_ONCE // padded))
+    scratch = torch.empty(at_once, padded, dtype=torch.float64, device=logits_PV.device)
+    parts = [_pass_over(part, scratch[: len(part)]) for part in logits_PV.split(at_once)]
+    return Found(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
+_pass = Compiled(pass_at_once, otherwise=pass_by_parts)
+
+
+def _pass_over(logits_PV: Tensor, scratch_PV: Tensor) -> Found:
+    logits = logits_PV.to(torch.float32)
+    width = logits.shape[1]
+    maxima = _whole_blocks(logits).amax(-1)
+    if width % BLOCK:
+        maxima = torch.cat([maxima, logits[:, width - width % BLOCK :].amax(-1, keepdim=True)], 1)
+    maximum, minimum = maxima.amax(-1).double(), logits.amin(-1)
+    scratch_PV[:, width:] = -torch.inf
+    scratch_PV[:, :width].copy_(logits)
+    below = scratch_PV.sub_(maximum[:, None])  # after the copy, since arithmetic between types is slow
+    if (minimum - maximum < -REACH).any():
         below.masked_fill_(below < -REACH, -torch.inf)
-    blocks = below.view(len(below), -1, BLOCK)
-    below.mul_(0.25).exp_()
+    terms = below.mul_(_LOG2_E / 4).exp2_()
+    blocks = terms.view(len(terms), -1, BLOCK)
     sums_t4 = blocks.sum(-1).sum(-1)
-    below.square_()
+    terms.mul_(terms)
     sums_t2 = blocks.sum(-1).sum(-1)
-    below.square_()
-    return maxima, maximum, sums_t4, sums_t2, blocks.sum(-1)
+    terms.mul_(terms)
+    return Found(maxima, maximum, minimum, sums_t4, sums_t2, blocks.sum(-1))
+
+
+def _whole_blocks(logits_PV: Tensor) -> Tensor:
+    """[P, N, W] view without what is left over at the end of each row."""
+    return logits_PV[:, : logits_PV.shape[1] // BLOCK * BLOCK].unflatten(1, (-1, BLOCK))
+
+
+def _last_block(logits_PV: Tensor) -> Tensor | None:
+    over = logits_PV.shape[1] % BLOCK
+    return _filled(logits_PV[:, -over:]) if over else None
+
+
+def _filled(logits_PV: Tensor) -> Tensor:
+    """Filled up with -inf to whole blocks."""
+    return torch.nn.functional.pad(logits_PV, (0, -logits_PV.shape[1] % BLOCK), value=-torch.inf)

@@ -14,10 +14,9 @@ from teacher_logits.sampling.nucleus import Nucleus, nucleus
 from teacher_logits.sampling.rows import BLOCK, REACH, Rows, read_rows
 from teacher_logits.sampling.tail import TailSample, tail_sample
 
-_BLOCKS_AT_ONCE = 1 << 17
-_ROWS_AT_ONCE = 128
-_COPIED_AT_ONCE = 1 << 21
-"""Blocks, rows, and logits that have to be copied, at a time: memory is bounded by these, not by the batch."""
+_ROWS_AT_ONCE, _ROWS_AT_ONCE_GPU = 64, 2048
+"""Rows that are worked on together: few enough for a core's cache, enough that the work outweighs starting its many
+steps on a GPU. Memory is bounded by this, not by the number of rows."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ def sample(
     """
     if not len(logits_PV):
         return _empty(settings)
-    size = _group_size(logits_PV, settings.vocab_used)
+    size = _ROWS_AT_ONCE if logits_PV.device.type == "cpu" else _ROWS_AT_ONCE_GPU
     groups = [
-        _sample_rows(_whole_blocks(logits, settings.vocab_used), token, index, position, settings)
+        _sample_rows(logits[:, : settings.vocab_used], token, index, position, settings)
         for logits, token, index, position in zip(
             *(each.split(size) for each in (logits_PV, token_P, index_P, position_P)), strict=True
         )
@@ -53,24 +52,10 @@ def sample(
     return SparseDistribution(*(torch.cat(fields).cpu().numpy() for fields in zip(*groups, strict=True)))
 
 
-def _group_size(logits_PV: Tensor, vocab_used: int) -> int:
-    """Rows that are worked on together: enough that the work outweighs starting it, few enough for the memory."""
-    copied = vocab_used != logits_PV.shape[1] or vocab_used % BLOCK or not logits_PV.is_contiguous()
-    fitting = _COPIED_AT_ONCE // vocab_used if copied else _BLOCKS_AT_ONCE * BLOCK // vocab_used
-    return max(1, min(_ROWS_AT_ONCE, fitting))
-
-
-def _whole_blocks(raw_PV: Tensor, vocab_used: int) -> Tensor:
-    """The vocabulary in use, filled up with -inf to whole blocks; a copy only where that is needed."""
-    used = raw_PV[:, :vocab_used]
-    padding = -vocab_used % BLOCK
-    return torch.nn.functional.pad(used, (0, padding), value=-torch.inf) if padding else used.contiguous()
-
-
 def _sample_rows(
     logits_PV: Tensor, token_P: Tensor, index_P: Tensor, position_P: Tensor, settings: SamplingSettings
 ) -> tuple[Tensor, ...]:
-    """The fields of `SparseDistribution`, in its order, for a few rows of whole blocks."""
+    """The fields of `SparseDistribution`, in its order, for a few rows."""
     rows = read_rows(logits_PV)
     kept = nucleus(rows, settings.top_p, settings.cap)
     drawn = tail_sample(rows, _members(kept), index_P, position_P, settings.seed, settings.sampled_n)
@@ -98,7 +83,7 @@ def _members(kept: Nucleus) -> Tensor:
 
 def _logits_of(rows: Rows, ids: Tensor) -> Tensor:
     """float32 [P, n]: the logits of some tokens of each row, as the format defines them."""
-    logits = rows.blocks_PNW.flatten(1).gather(1, ids).to(torch.float32) + 0.0
+    logits = rows.logits_PV.gather(1, ids).to(torch.float32) + 0.0
     return logits.masked_fill_(logits - rows.maximum_P[:, None] < -REACH, -torch.inf)
 
 

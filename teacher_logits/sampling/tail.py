@@ -88,17 +88,14 @@ def _take_out(rows: Rows, sums_PN: Tensor, active: Tensor, touched: Tensor, excl
 def _choose(rows: Rows, sums_AN: Tensor, active: Tensor, excluded: Tensor, marks_AR: Tensor) -> Tensor:
     """Token ids [A, R] of the active rows by inverse CDF: first the block, then the token in it."""
     cumulative = sums_AN.cumsum(-1)
-    target = marks_AR * cumulative[:, -1:]
+    target = _within(marks_AR * cumulative[:, -1:], cumulative[:, -1:])
     block = torch.searchsorted(cumulative, target, right=True)
-    block = torch.minimum(block, _last_positive(sums_AN)[:, None])  # a target may round up to the whole sum
     before = torch.where(block > 0, cumulative.gather(1, (block - 1).clamp(min=0)), 0.0)
-    inside = rows.weights(active, block, excluded)
-    token = (inside.cumsum(-1) <= (target - before)[:, :, None]).sum(-1)
-    token = torch.minimum(token, _last_positive(inside))
-    return block * BLOCK + token
+    inside = rows.weights(active, block, excluded).cumsum_(-1)
+    target = _within(target - before, inside[:, :, -1])
+    return block * BLOCK + torch.searchsorted(inside, target[:, :, None], right=True)[:, :, 0]
 
 
-def _last_positive(values: Tensor) -> Tensor:
-    """Index, along the last dimension, of the last value above zero."""
-    places = torch.arange(values.shape[-1], device=values.device)
-    return torch.where(values > 0, places, -1).amax(-1)
+def _within(target: Tensor, total: Tensor) -> Tensor:
+    """Targets below the whole sum, which they may reach by rounding: searching then finds a weight above zero."""
+    return torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
