@@ -4,6 +4,7 @@ Legend: B conversations, L padded length, P assistant tokens (entries), V vocabu
 """
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from teacher_logits.codec import Contents, encode_rows
 from teacher_logits.records import Batch, Example, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
 from teacher_logits.teacher import Teacher
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,23 +65,47 @@ def gpu_process_batch(teacher: Teacher, batch: Batch, settings: SamplingSettings
     return GPUBatchResult(batch.examples, _joined(parts))
 
 
-def process_or_split(teacher: Teacher, batch: Batch, settings: SamplingSettings) -> Iterator[GPUBatchResult | Example]:
-    """`gpu_process_batch`, halving the batch where memory doesn't suffice. A conversation that doesn't fit alone is
-    handed back itself."""
-    try:
-        yield gpu_process_batch(teacher, batch, settings)
-        return
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
-            raise
-    if teacher.device.type == "cuda":
-        torch.cuda.empty_cache()
-    if len(batch.examples) == 1:
-        yield batch.examples[0]
-        return
-    middle = len(batch.examples) // 2
-    for part in (slice(0, middle), slice(middle, None)):
-        yield from process_or_split(teacher, _part(batch, part), settings)
+class FittingBatches:
+    """Runs batches through teacher and sampler in parts that fit in the device's memory.
+
+    Where memory doesn't suffice, the largest part is halved from there on: finding that out takes about as long as
+    the batch itself.
+    """
+
+    def __init__(self, teacher: Teacher, settings: SamplingSettings) -> None:
+        self._teacher, self._settings = teacher, settings
+        self.largest: int | None = None
+        """Padded tokens of a part; None while everything has fit."""
+
+    def process(self, batch: Batch) -> Iterator[GPUBatchResult | Example]:
+        """What `gpu_process_batch` gives, part by part. A conversation that doesn't fit alone is handed back itself."""
+        waiting = [batch]
+        while waiting:
+            part = waiting.pop(0)
+            count, length = part.input_ids.shape
+            if self.largest is not None and count > 1 and count * length > self.largest:
+                size = max(1, self.largest // length)
+                waiting[:0] = [_part(part, slice(first, first + size)) for first in range(0, count, size)]
+            elif (result := self._attempt(part)) is not None:
+                yield result
+            elif count == 1:
+                yield part.examples[0]
+            else:
+                self.largest = count * length // 2
+                log.warning("out of memory with %d x %d tokens: at most %d from here on", count, length, self.largest)
+                waiting.insert(0, part)
+
+    def _attempt(self, part: Batch) -> GPUBatchResult | None:
+        """None where memory doesn't suffice."""
+        try:
+            return gpu_process_batch(self._teacher, part, self._settings)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+        # Behind the handler, since the error holds on to what the attempt had in memory.
+        if self._teacher.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
 
 
 def cpu_postprocess_batch(result: GPUBatchResult, contents: Contents) -> PackedRows:

@@ -10,7 +10,7 @@ from typing import Any
 from teacher_logits.codec import Contents
 from teacher_logits.conversations import Unusable
 from teacher_logits.errors import NotConfirmedError
-from teacher_logits.extraction.batches import process_or_split
+from teacher_logits.extraction.batches import FittingBatches
 from teacher_logits.extraction.output import RunOutput
 from teacher_logits.extraction.postprocess import AsyncPostProcessor, prefetch
 from teacher_logits.extraction.prepare import PreparedRun, plan_rows, prepare_run
@@ -63,7 +63,7 @@ def run_extraction(
 
         summary.left = len(plan.rows)
         teacher = _load(run)
-        settings = sampling_settings(config, teacher)
+        fitting = FittingBatches(teacher, sampling_settings(config, teacher))
         sampler = batch_sampler(run, plan, teacher)
         sink = RowSink(output, Contents(config.store_tokens), summary)
         _warn_of_many_shards(len(plan.rows), config)
@@ -81,7 +81,7 @@ def run_extraction(
                     finished = False
                     break
                 with clock.batch():
-                    for result in process_or_split(teacher, batch, settings):
+                    for result in fitting.process(batch):
                         packer.submit(result)
                 summary.seconds = time.monotonic() - started
                 bar.advance(len(batch.examples), _note(batch, summary, output.uploader, clock))

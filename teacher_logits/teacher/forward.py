@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOGITS_BYTES = 2 << 30
-"""Logits computed at a time; a batch with more assistant tokens than this allows takes several forward passes."""
+"""Logits computed at a time. Where a batch has more, the head runs over its hidden states piece by piece."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,11 @@ class Teacher:
         """
         places = predicts_BL.nonzero()
         rows = max(1, LOGITS_BYTES // (self.vocab_size * self.logits_dtype.itemsize))
+        kept: list[Any] = []
         for piece in places.split(rows):
             chosen = torch.zeros_like(predicts_BL)
             chosen[piece[:, 0], piece[:, 1]] = True
-            with torch.inference_mode():
+            with torch.inference_mode(), _decoder_once(self.model, kept):
                 logits = masked_logits(self.model, input_ids_BL, attention_mask_BL, chosen, self.by_hook)
             yield logits
 
@@ -90,6 +91,35 @@ def _rows_before_head(model: "PreTrainedModel", chosen_BL: Tensor) -> Iterator[N
         yield
     finally:
         handle.remove()
+
+
+@contextlib.contextmanager
+def _decoder_once(model: "PreTrainedModel", kept: list[Any]) -> Iterator[None]:
+    """Let the decoder below the head run where `kept` is empty, and else give again what it gave then.
+
+    What a model does between its decoder and its logits (scaling, soft-capping) is its own and can't be called apart
+    from its forward pass, so that is called again with the decoder's work left out.
+    """
+    decoder = model.base_model
+    if decoder is model:
+        yield
+        return
+    own = vars(decoder).get("forward")  # put there by accelerate, where the model is spread over devices
+    forward = decoder.forward
+
+    def once(*arguments: Any, **named: Any) -> Any:
+        if not kept:
+            kept.append(forward(*arguments, **named))
+        return kept[0]
+
+    decoder.forward = once
+    try:
+        yield
+    finally:
+        if own is None:
+            del decoder.forward
+        else:
+            decoder.forward = own
 
 
 def load_teacher(

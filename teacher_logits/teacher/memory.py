@@ -1,7 +1,6 @@
 """How many padded tokens fit in a batch."""
 
-import os
-
+import psutil
 import torch
 
 from teacher_logits.teacher.forward import Teacher
@@ -26,4 +25,4 @@ def default_batch_tokens(teacher: Teacher) -> int:
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().available

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +106,24 @@ def test_guard():
     assert guard.count(0, 1) == "12 of 1,101 conversations"
 
 
-def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[tuple[int, int]]:
-    """No batch of more than `most` padded tokens fits; returns the shapes of those that did."""
+def short_of_memory(
+    monkeypatch: pytest.MonkeyPatch, most: int, error: Exception
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """No batch of more than `most` padded tokens fits; returns the shapes of those that did, and of those that
+    didn't."""
     shapes: list[tuple[int, int]] = []
+    refused: list[tuple[int, int]] = []
     real = batches.gpu_process_batch
 
     def process(teacher: Any, batch: Batch, settings: Any) -> GPUBatchResult:
         if batch.input_ids.size > most:
+            refused.append(batch.input_ids.shape)
             raise error
         shapes.append(batch.input_ids.shape)
         return real(teacher, batch, settings)
 
     monkeypatch.setattr(batches, "gpu_process_batch", process)
-    return shapes
+    return shapes, refused
 
 
 @pytest.mark.parametrize(
@@ -130,12 +136,14 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception
     ids=["cuda", "cpu", "mps"],
 )
 def test_out_of_memory_halves(place: Place, reference: Place, monkeypatch: pytest.MonkeyPatch, error: Exception):
-    shapes = short_of_memory(monkeypatch, 200, error)
+    shapes, refused = short_of_memory(monkeypatch, 200, error)
     summary = place.run(max_batch_size=16)
     assert summary.complete and summary.conversations == 30 and not summary.skipped
     require_same_up_to_rounding(stored_rows(place.folder), stored_rows(reference.folder))
     lengths = [len(ids) for ids in stored_rows(place.folder)["input_ids"].to_pylist()]
     assert max(rows for rows, _ in shapes) > 1 and {width for _, width in shapes} <= set(lengths), "padding shrinks too"
+    tried = [rows * width for rows, width in refused]
+    assert all(later <= earlier / 2 for earlier, later in pairwise(tried)), "what doesn't fit is tried only once"
 
 
 def test_out_of_memory_for_one(place: Place, reference: Place, monkeypatch: pytest.MonkeyPatch):

@@ -113,6 +113,34 @@ class TestPieces:
         assert torch.allclose(torch.cat(pieces), whole, **CLOSE)
         assert len(torch.cat(pieces)) == int(chosen.sum())
 
+    @pytest.mark.parametrize("by_hook", [False, True])
+    @pytest.mark.parametrize("architecture", ARCHITECTURES)
+    def test_take_one_pass_through_the_decoder(
+        self, architecture: str, by_hook: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        teacher = made(tiny_model(architecture), by_hook)
+        passes = []
+        layer = next(module for module in teacher.model.modules() if isinstance(module, torch.nn.Embedding))
+        layer.register_forward_hook(lambda *_: passes.append(1))
+        monkeypatch.setattr(forward, "LOGITS_BYTES", 3 * WIDTH * 4)
+        for seed in (3, 4):  # another batch isn't answered with what the decoder gave for the one before
+            ids, attention, chosen = batch(seed)
+            passes.clear()
+            pieces = list(teacher.logits(ids, attention, chosen))
+            assert len(pieces) > 3 and len(passes) == 1
+            assert torch.allclose(torch.cat(pieces), full(teacher.model, ids, attention)[chosen], **CLOSE)
+        assert "forward" not in vars(teacher.model.base_model)
+
+    def test_a_decoder_with_a_forward_of_its_own_keeps_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        teacher = made(tiny_model())
+        decoder = teacher.model.base_model
+        decoder.forward = own = decoder.forward
+        monkeypatch.setattr(forward, "LOGITS_BYTES", 3 * WIDTH * 4)
+        ids, attention, chosen = batch()
+        pieces = list(teacher.logits(ids, attention, chosen))
+        assert decoder.forward is own
+        assert torch.allclose(torch.cat(pieces), full(teacher.model, ids, attention)[chosen], **CLOSE)
+
     def test_bytes_are_those_of_the_logits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(forward, "LOGITS_BYTES", 4 * WIDTH * 4)
         teacher = made(tiny_model())
