@@ -63,7 +63,7 @@ def largest(rows: Rows, which: Tensor, count: int) -> tuple[Tensor, Tensor]:
     block, each of those `count` blocks would hold a token that stands before it. So only those blocks are searched.
     """
     maxima = rows.block_maxima_PN[which] + 0.0
-    numbers = torch.arange(maxima.shape[1], device=maxima.device).expand_as(maxima)
+    numbers = torch.arange(maxima.shape[1], device=maxima.device)
     chosen = _id(_keys(maxima, numbers).topk(min(count, maxima.shape[1]), sorted=False).values)
     logits = rows.logits(which, chosen).flatten(1)
     ids = (chosen[:, :, None] * BLOCK + torch.arange(BLOCK, device=maxima.device)).flatten(1)
@@ -72,10 +72,14 @@ def largest(rows: Rows, which: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _keys(values: Tensor, ids: Tensor) -> Tensor:
-    """Whole numbers (int64) that order like (value rising, id falling): float32 values and ids below 2^18 in one."""
+    """Whole numbers (int64) that order like (value rising, id falling): float32 values and ids below 2^18 in one.
+
+    ids: of a shape that broadcasts to that of the values.
+    """
     bits = values.view(torch.int32)
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # as integers these compare like the floats they came from
-    return (ordered.long() << _ID_BITS) | (_ID_MASK - ids)
+    # As integers these compare like the floats they came from.
+    ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+    return ordered.long().bitwise_left_shift_(_ID_BITS).bitwise_or_(_ID_MASK - ids)
 
 
 def _id(keys: Tensor) -> Tensor:

@@ -21,6 +21,9 @@ summed at once, and a token can be found by its block first."""
 REACH = 700.0
 """Nats below the row's largest logit from which on a logit counts as -inf: exp(-700) is still a normal float64."""
 
+_BEYOND_REACH = math.nextafter(-REACH, -math.inf)
+_MARGIN = -REACH + 50.0
+"""exp(-50) of something is less than float64 can add to it."""
 _LOG2_E = math.log2(math.e)
 """exp(x) is taken as 2 ** (x * log2(e)), several times faster than exp on a CPU. The product's rounding makes a term
 wrong by |x| * 2^-53 of itself, so by less the more it counts."""
@@ -51,8 +54,6 @@ class Rows:
     """float64, of logit / 4"""
     invalid_P: Tensor
     """bool: NaN, +inf, or nothing finite. What else is said of such rows means nothing."""
-    deep: bool
-    """Whether any row has logits beyond the reach."""
 
     def logits(self, rows: Tensor, blocks: Tensor) -> Tensor:
         """Logits of some blocks as the format defines them: float32, -0.0 as 0.0, -inf beyond the reach.
@@ -60,9 +61,7 @@ class Rows:
         rows: int64 [P'].   blocks: int64 [P', T].   Returns [P', T, W].
         """
         logits = self._raw(rows, blocks).to(torch.float32) + 0.0
-        if self.deep:
-            logits.masked_fill_(logits - self.maximum_P[rows, None, None] < -REACH, -torch.inf)
-        return logits
+        return logits.masked_fill_(logits - self.maximum_P[rows, None, None] < -REACH, -torch.inf)
 
     def weights(self, rows: Tensor, blocks: Tensor, excluded: Tensor) -> Tensor:
         """exp(logit - row maximum) of some blocks, float64 [P', T, W], 0 for excluded tokens.
@@ -70,9 +69,7 @@ class Rows:
         rows: int64 [P'].   blocks: int64 [P', T].   excluded: token ids, int64 [P', X].
         """
         below = self._raw(rows, blocks).double().sub_(self.maximum_P[rows, None, None])
-        if self.deep:
-            below.masked_fill_(below < -REACH, -torch.inf)
-        weights = below.mul_(_LOG2_E).exp2_()
+        weights = torch.threshold_(below, _BEYOND_REACH, -torch.inf).mul_(_LOG2_E).exp2_()
         row, place, number = (blocks[:, :, None] == (excluded // BLOCK)[:, None, :]).nonzero(as_tuple=True)
         weights[row, place, excluded[row, number] % BLOCK] = 0.0
         return weights
@@ -110,7 +107,6 @@ def read_rows(logits_PV: Tensor) -> Rows:
         logsumexp_t2_P=maximum / 2 + found.sums_t2_P.log(),
         logsumexp_t4_P=maximum / 4 + found.sums_t4_P.log(),
         invalid_P=invalid,
-        deep=bool((found.minimum_P - found.maximum_P < -REACH).any()),
     )
 
 
@@ -122,8 +118,6 @@ class Found(NamedTuple):
     """float32, of the blocks"""
     maximum_P: Tensor
     """float64"""
-    minimum_P: Tensor
-    """float32"""
     sums_t4_P: Tensor
     sums_t2_P: Tensor
     """float64, of exp((logit - row maximum) / T)"""
@@ -139,9 +133,7 @@ def pass_at_once(logits_PV: Tensor) -> Found:
     below = blocks.double() - maximum[:, None, None]
     t4 = torch.exp2(torch.where(below < -REACH, -torch.inf, below) * (_LOG2_E / 4))
     t2 = t4 * t4
-    return Found(
-        maxima, maximum, logits_PV.to(torch.float32).amin(-1), t4.sum(-1).sum(-1), t2.sum(-1).sum(-1), (t2 * t2).sum(-1)
-    )
+    return Found(maxima, maximum, t4.sum(-1).sum(-1), t2.sum(-1).sum(-1), (t2 * t2).sum(-1))
 
 
 def pass_by_parts(logits_PV: Tensor) -> Found:
@@ -163,19 +155,20 @@ def _pass_over(logits_PV: Tensor, scratch_PV: Tensor) -> Found:
     maxima = _whole_blocks(logits).amax(-1)
     if width % BLOCK:
         maxima = torch.cat([maxima, logits[:, width - width % BLOCK :].amax(-1, keepdim=True)], 1)
-    maximum, minimum = maxima.amax(-1).double(), logits.amin(-1)
+    maximum = maxima.amax(-1).double()
     scratch_PV[:, width:] = -torch.inf
     scratch_PV[:, :width].copy_(logits)
     below = scratch_PV.sub_(maximum[:, None])  # after the copy, since arithmetic between types is slow
-    if (minimum - maximum < -REACH).any():
-        below.masked_fill_(below < -REACH, -torch.inf)
+    # Beside a block maximum above the margin, logits beyond the reach don't count in float64: they need no removing.
+    if ((maxima - maximum[:, None] < _MARGIN) & (maxima > -torch.inf)).any():
+        torch.threshold_(below, _BEYOND_REACH, -torch.inf)
     terms = below.mul_(_LOG2_E / 4).exp2_()
     blocks = terms.view(len(terms), -1, BLOCK)
     sums_t4 = blocks.sum(-1).sum(-1)
     terms.mul_(terms)
     sums_t2 = blocks.sum(-1).sum(-1)
     terms.mul_(terms)
-    return Found(maxima, maximum, minimum, sums_t4, sums_t2, blocks.sum(-1))
+    return Found(maxima, maximum, sums_t4, sums_t2, blocks.sum(-1))
 
 
 def _whole_blocks(logits_PV: Tensor) -> Tensor:

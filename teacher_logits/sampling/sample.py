@@ -4,6 +4,7 @@ Legend: P positions, V vocabulary, K nucleus cap, S samples.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from teacher_logits.records import SparseDistribution
 from teacher_logits.sampling.nucleus import Nucleus, nucleus
 from teacher_logits.sampling.rows import BLOCK, REACH, Rows, read_rows
+from teacher_logits.sampling.side_by_side import side_by_side
 from teacher_logits.sampling.tail import TailSample, tail_sample
 
 _ROWS_AT_ONCE, _ROWS_AT_ONCE_GPU = 64, 2048
@@ -42,13 +44,14 @@ def sample(
     """
     if not len(logits_PV):
         return _empty(settings)
-    size = _ROWS_AT_ONCE if logits_PV.device.type == "cpu" else _ROWS_AT_ONCE_GPU
-    groups = [
-        _sample_rows(logits[:, : settings.vocab_used], token, index, position, settings)
-        for logits, token, index, position in zip(
-            *(each.split(size) for each in (logits_PV, token_P, index_P, position_P)), strict=True
-        )
+    on_cpu = logits_PV.device.type == "cpu"
+    size = _ROWS_AT_ONCE if on_cpu else _ROWS_AT_ONCE_GPU
+    columns = (logits_PV[:, : settings.vocab_used], token_P, index_P, position_P)
+    tasks = [
+        partial(_sample_rows, logits, token, index, position, settings)
+        for logits, token, index, position in zip(*(each.split(size) for each in columns), strict=True)
     ]
+    groups = side_by_side(tasks) if on_cpu else [task() for task in tasks]
     return SparseDistribution(*(torch.cat(fields).cpu().numpy() for fields in zip(*groups, strict=True)))
 
 
