@@ -11,10 +11,13 @@ Numbers = NDArray[np.floating]
 
 
 def quantize(logits: Numbers, low: Numbers, high: Numbers) -> NDArray[np.uint16]:
-    """`round_half_even((logit - low) / (high - low) * 65535)` in float64; 0 where high == low. Shapes broadcast."""
+    """`round_half_even((logit - low) / (high - low) * 65535)` in float64; 0 where high == low. Shapes broadcast.
+
+    Every logit must lie between its low and high.
+    """
     low64, span = _span(low, high)
     scaled = (np.asarray(logits, np.float64) - low64) / np.where(span > 0, span, 1.0) * STEPS
-    return np.rint(np.where(span > 0, scaled, 0.0)).astype(np.uint16)
+    return np.rint(scaled).astype(np.uint16)
 
 
 def dequantize(quantized: NDArray[np.integer], low: Numbers, high: Numbers) -> Float64:
@@ -34,7 +37,7 @@ def round_to_dtype(logits: Float64, dtype: str) -> Float64:
         return logits
     bits = logits.astype(np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return rounded.astype(np.uint32).view(np.float32).astype(np.float64)
+    return rounded.view(np.float32).astype(np.float64)
 
 
 def _span(low: Numbers, high: Numbers) -> tuple[Float64, Float64]:

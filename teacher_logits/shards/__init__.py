@@ -1,7 +1,15 @@
 """Parquet shards of format version 1: schema, writing, reading. Never imports torch."""
 
 from teacher_logits.shards.names import shard_name, shard_number
-from teacher_logits.shards.reader import read_entries, read_indices, read_metadata, read_table, shard_footer
+from teacher_logits.shards.reader import (
+    iter_distributions,
+    read_distributions,
+    read_entries,
+    read_indices,
+    read_metadata,
+    read_table,
+    shard_footer,
+)
 from teacher_logits.shards.schema import FORMAT_VERSION, METADATA_KEY, shard_schema
 from teacher_logits.shards.writer import MAX_SHARD_BYTES, write_shard
 
@@ -9,6 +17,8 @@ __all__ = [
     "FORMAT_VERSION",
     "MAX_SHARD_BYTES",
     "METADATA_KEY",
+    "iter_distributions",
+    "read_distributions",
     "read_entries",
     "read_indices",
     "read_metadata",

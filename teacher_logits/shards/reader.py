@@ -9,7 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from teacher_logits.codec import CONTRACT_COLUMNS, Entries, decode_rows
+from teacher_logits.codec import (
+    CONTRACT_COLUMNS,
+    Distributions,
+    Entries,
+    decode_distributions,
+    decode_rows,
+    flat_columns,
+)
 from teacher_logits.errors import FormatError
 from teacher_logits.records import Int64
 from teacher_logits.shards.schema import FORMAT_VERSION, metadata_of, shard_schema
@@ -54,12 +61,40 @@ def read_table(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
 def read_entries(shard: Shard) -> Entries:
     """All entries of a shard, decoded: ids and logits as numpy arrays, rounded to the teacher's logits type.
 
-    Raises FormatError where columns are missing, of other types, or don't belong together.
+    Raises FormatError where columns are missing, of other types, have nulls, or don't belong together.
     """
     metadata = read_metadata(shard)
     table = read_table(shard, CONTRACT_COLUMNS)
     with _damage_named(shard):
         return decode_rows(table.cast(_CONTRACT), metadata["logits_dtype"])
+
+
+def read_distributions(shard: Shard, width: int | None = None) -> Distributions:
+    """All entries of a shard as arrays of token ids and log-probabilities.
+
+    width: columns of the arrays' nucleus part; by default the largest nucleus there.
+    Raises FormatError as `read_entries` does, SettingsError where a nucleus is larger than `width`.
+    """
+    metadata = read_metadata(shard)
+    table = read_table(shard, CONTRACT_COLUMNS)
+    with _damage_named(shard):
+        return decode_distributions(flat_columns(table.cast(_CONTRACT)), metadata["logits_dtype"], width)
+
+
+def iter_distributions(shard: Shard, width: int | None = None, entries: int = 8192) -> Iterator[Distributions]:
+    """`read_distributions` of one part of a shard after another, in the order of its rows.
+
+    Memory holds a row group and a part of it, however long the shard is. Small parts are also faster: their memory is
+    used again instead of being fetched anew.
+    width: as for `read_distributions`, by default the largest nucleus of each part.   entries: most entries of a part;
+    a conversation that has more is a part of its own.
+    """
+    metadata = read_metadata(shard)
+    with _open(shard) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=list(CONTRACT_COLUMNS))
+            for part in flat_columns(table.cast(_CONTRACT)).parts(entries):
+                yield decode_distributions(part, metadata["logits_dtype"], width)
 
 
 @contextmanager

@@ -11,9 +11,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from teacher_logits.errors import FormatError
-from teacher_logits.shards import METADATA_KEY, read_entries, read_indices, read_metadata, read_table, shard_footer
+from teacher_logits.shards import (
+    METADATA_KEY,
+    iter_distributions,
+    read_distributions,
+    read_entries,
+    read_indices,
+    read_metadata,
+    read_table,
+    shard_footer,
+)
 
-READERS = [read_entries, read_indices, read_metadata, read_table, shard_footer]
+
+def read_parts(shard: Path) -> list[Any]:
+    return list(iter_distributions(shard))
+
+
+DECODERS = [read_entries, read_distributions, read_parts]
+READERS = [*DECODERS, read_indices, read_metadata, read_table, shard_footer]
 FOOTER_TAIL = 8
 
 
@@ -51,7 +66,7 @@ def test_damaged_pages(shard: Path):
     content[4 : len(content) - footer - FOOTER_TAIL] = bytes(len(content) - footer - FOOTER_TAIL - 4)
     shard.write_bytes(content)
     assert read_metadata(shard)["max_index"] == 11, "the footer is whole"
-    for read in (read_table, read_entries, read_indices):
+    for read in (*DECODERS, read_table, read_indices):
         with pytest.raises(FormatError, match=shard.name):
             read(shard)
 
@@ -85,13 +100,15 @@ def rewritten(shard: Path, **changes: Any) -> Path:
 
 def test_another_format_version(shard: Path):
     for version in (2, "1", None):
-        with pytest.raises(FormatError, match=r"format version .* Update teacher-logits"):
-            read_entries(rewritten(shard, format_version=version))
+        rewritten(shard, format_version=version)
+        for read in DECODERS:
+            with pytest.raises(FormatError, match=r"format version .* Update teacher-logits"):
+                read(shard)
 
 
 def test_a_parquet_file_of_somebody_else(tmp_path: Path):
     pq.write_table(pa.table({"index": [1, 2]}), tmp_path / "a.parquet")
-    for read in (read_metadata, read_entries):
+    for read in (*DECODERS, read_metadata):
         with pytest.raises(FormatError, match="no teacher_logits metadata"):
             read(tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
@@ -105,24 +122,27 @@ def test_metadata_that_isnt_json(shard: Path):
         read_metadata(shard)
 
 
+@pytest.mark.parametrize("read", DECODERS)
 @pytest.mark.parametrize("missing", ["top_min", "sampled_indices_high", "logsumexp"])
-def test_missing_columns(shard: Path, missing: str):
+def test_missing_columns(shard: Path, missing: str, read: Callable[[Path], Any]):
     pq.write_table(pq.read_table(shard).drop_columns([missing]), shard)
     with pytest.raises(FormatError, match=shard.name):
-        read_entries(shard)
+        read(shard)
 
 
-def test_columns_of_another_type(shard: Path):
+@pytest.mark.parametrize("read", DECODERS)
+def test_columns_of_another_type(shard: Path, read: Callable[[Path], Any]):
     table = pq.read_table(shard)
     plain = pa.array(range(table.num_rows))
     pq.write_table(table.set_column(table.column_names.index("top_counts"), "top_counts", plain), shard)
     with pytest.raises(FormatError, match=shard.name):
-        read_entries(shard)
+        read(shard)
 
 
-def test_columns_that_dont_belong_together(shard: Path):
+@pytest.mark.parametrize("read", DECODERS)
+def test_columns_that_dont_belong_together(shard: Path, read: Callable[[Path], Any]):
     table = pq.read_table(shard)
     turned = table.column("top_indices_low").take([1, 0, 2, 3, 4])
     pq.write_table(table.set_column(table.column_names.index("top_indices_low"), "top_indices_low", turned), shard)
     with pytest.raises(FormatError, match="don't belong together"):
-        read_entries(shard)
+        read(shard)

@@ -87,8 +87,9 @@ def test_polars(shard: Path, rows: pa.Table):
 
 READ_ALL = """
 import json, sys
-from teacher_logits.shards import read_entries, read_indices, read_metadata
+from teacher_logits.shards import iter_distributions, read_distributions, read_entries, read_indices, read_metadata
 import numpy as np
+read_distributions(sys.argv[1]), list(iter_distributions(sys.argv[1]))
 entries = read_entries(sys.argv[1])
 ends = np.cumsum(entries.counts) - entries.counts
 mass = np.add.reduceat(np.exp(entries.top_logits - np.repeat(entries.logsumexp, entries.counts)), ends)
