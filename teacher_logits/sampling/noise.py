@@ -28,7 +28,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     for _ in range(_ROUNDS):
         high0, low0 = _multiply(c0, _MULTIPLIERS[0])
         high1, low1 = _multiply(c2, _MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        c0, c1, c2, c3 = (high1 ^ c1).bitwise_xor_(k0), low1, (high0 ^ c3).bitwise_xor_(k1), low0
         k0, k1 = (k0 + _WEYL[0]) & _LOW32, (k1 + _WEYL[1]) & _LOW32
     return c0, c1, c2, c3
 
@@ -58,7 +58,7 @@ _words = Compiled(arrival_words, otherwise=arrival_words)
 def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
     """High and low 32 bits of a product. int64 wraps round, which leaves all 64 bits of the product right."""
     product = a * b
-    return (product >> 32) & _LOW32, product & _LOW32
+    return (product >> 32).bitwise_and_(_LOW32), product.bitwise_and_(_LOW32)
 
 
 def _uniform(high: Tensor, low: Tensor) -> Tensor:

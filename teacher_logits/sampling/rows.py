@@ -60,28 +60,22 @@ class Rows:
 
         rows: int64 [P'].   blocks: int64 [P', T].   Returns [P', T, W].
         """
-        logits = self._raw(rows, blocks).to(torch.float32) + 0.0
+        logits = self._raw(rows[:, None], blocks).to(torch.float32) + 0.0
         return logits.masked_fill_(logits - self.maximum_P[rows, None, None] < -REACH, -torch.inf)
 
-    def weights(self, rows: Tensor, blocks: Tensor, excluded: Tensor) -> Tensor:
-        """exp(logit - row maximum) of some blocks, float64 [P', T, W], 0 for excluded tokens.
-
-        rows: int64 [P'].   blocks: int64 [P', T].   excluded: token ids, int64 [P', X].
-        """
-        below = self._raw(rows, blocks).double().sub_(self.maximum_P[rows, None, None])
-        weights = torch.threshold_(below, _BEYOND_REACH, -torch.inf).mul_(_LOG2_E).exp2_()
-        row, place, number = (blocks[:, :, None] == (excluded // BLOCK)[:, None, :]).nonzero(as_tuple=True)
-        weights[row, place, excluded[row, number] % BLOCK] = 0.0
-        return weights
+    def weights(self, rows_U: Tensor, blocks_U: Tensor) -> Tensor:
+        """exp(logit - row maximum) of single blocks, float64 [U, W]. rows_U, blocks_U: int64."""
+        below = self._raw(rows_U, blocks_U).double().sub_(self.maximum_P[rows_U, None])
+        return torch.threshold_(below, _BEYOND_REACH, -torch.inf).mul_(_LOG2_E).exp2_()
 
     def _raw(self, rows: Tensor, blocks: Tensor) -> Tensor:
-        """Logits of some blocks in the teacher's own type [P', T, W]."""
+        """Logits of single blocks in the teacher's own type, [..., W] where the arguments broadcast to [...]."""
         whole_PNW = _whole_blocks(self.logits_PV)
         if self.last_PW is None:
-            return whole_PNW[rows[:, None], blocks]
+            return whole_PNW[rows, blocks]
         whole = whole_PNW.shape[1]
-        found = whole_PNW[rows[:, None], blocks.clamp(max=whole - 1)]
-        return torch.where((blocks == whole)[:, :, None], self.last_PW[rows][:, None], found)
+        found = whole_PNW[rows, blocks.clamp(max=whole - 1)]
+        return torch.where((blocks == whole)[..., None], self.last_PW[rows], found)
 
 
 def read_rows(logits_PV: Tensor) -> Rows:

@@ -7,7 +7,8 @@ probability p(v) / W. So it suffices to draw a few arrivals by inverse CDF and k
 distinct tokens arrived, the seen ones are taken out and the race goes on from where the clock stands: waiting times
 have no memory, so this is exact.
 
-Legend: P positions, N blocks, W block width, S samples, X excluded tokens, R arrivals a round, A rows still racing.
+Legend: P positions, N blocks, W block width, S samples, X excluded tokens, R arrivals a round, A rows still racing,
+T blocks looked into, U of them different.
 Sources: Maddison et al. 2014, "A* sampling"; Kool et al. 2019, arXiv 1903.06059.
 """
 
@@ -49,15 +50,19 @@ def tail_sample(
     perturbed = torch.full((total, sampled_n), -torch.inf, dtype=torch.float64, device=device)
     counts = torch.zeros(total, dtype=torch.int64, device=device)
     log_clock = torch.full((total,), -torch.inf, dtype=torch.float64, device=device)
-    sums_PN = rows.block_sums_PN.clone()
     active = (~rows.invalid_P).nonzero()[:, 0]
-    excluded = excluded_PX[active]
-    active, excluded = _take_out(rows, sums_PN, active, excluded_PX[active] // BLOCK, excluded)
+    sums, excluded = rows.block_sums_PN[active], excluded_PX[active]
+    taken = excluded
     arrival = 0
     while len(active):
+        _take_out(rows, sums, active, excluded, taken)
+        cumulative = sums.cumsum(-1)
+        left = cumulative[:, -1] > 0
+        if not left.all():  # else nothing need be copied
+            active, sums, excluded, cumulative = active[left], sums[left], excluded[left], cumulative[left]
         marks, waits = arrival_uniforms(seed, index_P[active], position_P[active], arrival, ARRIVALS)
-        arrived = _choose(rows, sums_PN[active], active, excluded, marks)
-        log_rate = sums_PN[active].sum(-1).log() + (rows.maximum_P - rows.logsumexp_P)[active]
+        arrived = _choose(rows, cumulative, active, excluded, marks)
+        log_rate = cumulative[:, -1].log() + (rows.maximum_P - rows.logsumexp_P)[active]
         log_times = torch.logaddexp(log_clock[active, None], (-waits.log()).cumsum(-1).log() - log_rate[:, None])
 
         repeated = (arrived[:, :, None] == arrived[:, None, :]).tril(-1).any(-1)
@@ -70,30 +75,48 @@ def tail_sample(
         log_clock[active] = log_times[:, -1]
 
         short = counts[active] < sampled_n
-        active, arrived = active[short], arrived[short]
-        excluded = torch.cat([excluded[short], arrived], 1)
-        active, excluded = _take_out(rows, sums_PN, active, arrived // BLOCK, excluded)
+        active, sums, taken = active[short], sums[short], arrived[short]
+        excluded = torch.cat([excluded[short], taken], 1)
         arrival += ARRIVALS
     return TailSample(ids, perturbed, counts)
 
 
-def _take_out(rows: Rows, sums_PN: Tensor, active: Tensor, touched: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the sums of the touched blocks again, without the excluded tokens (subtracting them would leave
-    rounding errors larger than a small tail); returns the rows in which something is left, and what they exclude."""
-    sums_PN[active[:, None], touched] = rows.weights(active, touched, excluded).sum(-1)
-    left = sums_PN[active].sum(-1) > 0
-    return active[left], excluded[left]
+def _take_out(rows: Rows, sums_AN: Tensor, active: Tensor, excluded_AX: Tensor, taken: Tensor) -> None:
+    """Compute the sums of the blocks of `taken` tokens again, without the excluded ones. (Subtracting them would leave
+    rounding errors larger than a small tail.)"""
+    weights, row, block, _ = _weights(rows, active, excluded_AX, taken // BLOCK)
+    sums_AN[row, block] = weights.sum(-1)
 
 
-def _choose(rows: Rows, sums_AN: Tensor, active: Tensor, excluded: Tensor, marks_AR: Tensor) -> Tensor:
+def _choose(rows: Rows, cumulative_AN: Tensor, active: Tensor, excluded_AX: Tensor, marks_AR: Tensor) -> Tensor:
     """Token ids [A, R] of the active rows by inverse CDF: first the block, then the token in it."""
-    cumulative = sums_AN.cumsum(-1)
-    target = _within(marks_AR * cumulative[:, -1:], cumulative[:, -1:])
-    block = torch.searchsorted(cumulative, target, right=True)
-    before = torch.where(block > 0, cumulative.gather(1, (block - 1).clamp(min=0)), 0.0)
-    inside = rows.weights(active, block, excluded).cumsum_(-1)
+    target = _within(marks_AR * cumulative_AN[:, -1:], cumulative_AN[:, -1:])
+    block = torch.searchsorted(cumulative_AN, target, right=True)
+    before = torch.where(block > 0, cumulative_AN.gather(1, (block - 1).clamp(min=0)), 0.0)
+    weights, _, _, inverse = _weights(rows, active, excluded_AX, block)
+    inside = weights.cumsum_(-1)[inverse]
     target = _within(target - before, inside[:, :, -1])
     return block * BLOCK + torch.searchsorted(inside, target[:, :, None], right=True)[:, :, 0]
+
+
+def _weights(
+    rows: Rows, active: Tensor, excluded_AX: Tensor, blocks_AT: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weights of some blocks of the active rows, 0 for excluded tokens; each block once, as often as it is named.
+
+    Returns weights [U, W], the active rows [U] and blocks [U] they belong to, and the places [A, T] of `blocks_AT`
+    among them.
+    """
+    blocks = rows.block_sums_PN.shape[1]
+    first_A = torch.arange(len(active), device=active.device)[:, None] * blocks
+    keys_U, places = (first_A + blocks_AT).unique(return_inverse=True)
+    row, block = keys_U // blocks, keys_U % blocks
+    weights = rows.weights(active[row], block)
+    keys_X = (first_A + excluded_AX // BLOCK).flatten()
+    place = torch.searchsorted(keys_U, keys_X).clamp_(max=len(keys_U) - 1)
+    there = keys_U[place] == keys_X
+    weights[place[there], excluded_AX.flatten()[there] % BLOCK] = 0.0
+    return weights, row, block, places
 
 
 def _within(target: Tensor, total: Tensor) -> Tensor:

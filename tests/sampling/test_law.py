@@ -7,7 +7,7 @@ from torch import Tensor
 
 from teacher_logits.sampling import SamplingSettings, sample, tail
 from teacher_logits.sampling.reference import reference_gumbel_top_k
-from teacher_logits.sampling.rows import Rows, read_rows
+from teacher_logits.sampling.rows import BLOCK, Rows, read_rows
 from teacher_logits.sampling.tail import TailSample
 from tests.sampling.statistics import (
     ALPHA,
@@ -186,15 +186,16 @@ def test_right_orders_by_the_book_are_not_blamed():
 def weightless_choice(patch: pytest.MonkeyPatch) -> None:
     right = Rows.weights
 
-    def even(self: Rows, rows: Tensor, blocks: Tensor, excluded: Tensor) -> Tensor:
-        return (right(self, rows, blocks, excluded) > 0).double()
+    def even(self: Rows, rows: Tensor, blocks: Tensor) -> Tensor:
+        return (right(self, rows, blocks) > 0).double()
 
     patch.setattr(Rows, "weights", even)
     choose = tail._choose
 
-    def from_even_sums(rows: Rows, sums: Tensor, active: Tensor, excluded: Tensor, marks: Tensor) -> Tensor:
-        every = torch.arange(sums.shape[1]).expand_as(sums)
-        return choose(rows, rows.weights(active, every, excluded).sum(-1), active, excluded, marks)
+    def from_even_sums(rows: Rows, cumulative: Tensor, active: Tensor, excluded: Tensor, marks: Tensor) -> Tensor:
+        sums = torch.zeros_like(cumulative)
+        tail._take_out(rows, sums, active, excluded, torch.arange(0, sums.shape[1] * BLOCK, BLOCK).expand_as(sums))
+        return choose(rows, sums.cumsum(-1), active, excluded, marks)
 
     patch.setattr(tail, "_choose", from_even_sums)
 
@@ -274,4 +275,4 @@ def test_marks_at_the_edges_choose_tokens_of_weight(mark: float, token: int):
     logits[0, [3, 5, 70, 75]] = 0.0
     rows, nothing = read_rows(logits), torch.zeros(1, 0, dtype=torch.int64)
     marks = torch.tensor([[mark]], dtype=torch.float64)
-    assert tail._choose(rows, rows.block_sums_PN, torch.tensor([0]), nothing, marks).tolist() == [[token]]
+    assert tail._choose(rows, rows.block_sums_PN.cumsum(-1), torch.tensor([0]), nothing, marks).tolist() == [[token]]
