@@ -3,27 +3,38 @@
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
+import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Source, Unusable
 from teacher_logits.conversations.source import arrow_column, load_rows
-from teacher_logits.errors import DatasetError
+from teacher_logits.errors import DatasetError, TeacherLogitsError
 from teacher_logits.progress import progress
 from teacher_logits.records import Conversation, Int64
 
 log = logging.getLogger(__name__)
 
 CHUNK = 256
-"""Conversations that travel to a worker process at a time."""
-WORTH_PROCESSES = 20_000
-"""From this many conversations on, starting worker processes (several seconds) pays."""
+"""Conversations that are tokenized together, and travel to a worker process at a time."""
+TRIAL_SECONDS = 0.5
+"""How long the speed of this process is measured before worker processes are thought of."""
+WORTH_SECONDS = 5.0
+"""Worker processes are started where this process would need longer than this for the rest; they need about one
+second to start."""
+MOST_WORKERS = 32
+"""The most that are started unasked: this process reads the rows for all of them, and is then busy with it."""
 
 
 @dataclass(frozen=True)
@@ -36,30 +47,46 @@ class LengthTable:
     """[n] assistant tokens; 0 likewise, and where they weren't counted."""
     reasons: dict[int, str]
     """Why a conversation can't be used, by its place."""
+    seconds: float = 0.0
+    """How long counting took; 0 where nothing was counted."""
+    workers: int = 0
+    """Worker processes that counted; 0 where this one did."""
+
+    def speed(self) -> str:
+        """How fast they were counted, in words."""
+        where = f"{self.workers} worker processes" if self.workers else "one process"
+        return (
+            f"counted {len(self.lengths):,} conversations in {self.seconds:,.1f} s: "
+            f"{len(self.lengths) / max(1e-9, self.seconds):,.0f} a second, in {where}"
+        )
 
 
-def count_lengths(source: Source, rows: Int64, spec: RendererSpec, processes: int | None = None) -> LengthTable:
-    """Render every conversation and count its tokens, in several processes where there are many conversations.
+def count_lengths(
+    source: Source, rows: Int64, renderer: ChatRenderer | RendererSpec, processes: int | None = None
+) -> LengthTable:
+    """Render every conversation and count its tokens.
 
-    processes: worker processes; by default one a core, none for few conversations.
+    processes: worker processes, none if less than 2; by default one a core as soon as that is faster.
+    Raises TeacherLogitsError where a worker process dies. How many there are makes no difference to the result.
     """
-    if processes is None:
-        processes = (os.cpu_count() or 1) if len(rows) >= WORTH_PROCESSES else 0
+    started, place, workers = time.monotonic(), 0, 0
+    if isinstance(renderer, RendererSpec):
+        renderer = renderer.build()
     lengths, assistant = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     reasons: dict[int, str] = {}
-    started, place = time.monotonic(), 0
     chunks = (list(source.conversations(rows[first : first + CHUNK])) for first in range(0, len(rows), CHUNK))
     with progress("counting tokens", len(rows), "conversations") as bar:
-        for counted in _map(spec, chunks, processes):
+        for at_work, counted in _map(renderer, chunks, len(rows), processes):
+            workers = at_work
             for length, of_assistant, reason in counted:
                 lengths[place], assistant[place] = length, of_assistant
                 if reason is not None:
                     reasons[place] = reason
                 place += 1
             bar.advance(len(counted))
-    seconds = max(1e-9, time.monotonic() - started)
-    log.info("counted %s conversations, %s a second", f"{len(rows):,}", f"{len(rows) / seconds:,.0f}")
-    return LengthTable(lengths, assistant, reasons)
+    table = LengthTable(lengths, assistant, reasons, time.monotonic() - started, workers)
+    log.info("%s", table.speed())
+    return table
 
 
 def lengths_from_column(source: Source, rows: Int64, name: str) -> LengthTable:
@@ -109,16 +136,84 @@ _renderer: ChatRenderer | None = None
 """The renderer of a worker process."""
 
 
-def _map(spec: RendererSpec, chunks: Iterator[Chunk], processes: int) -> Iterator[Counted]:
-    """Count chunk by chunk, in order, with a bounded number of chunks under way."""
-    if processes < 2:
-        renderer = spec.build()
-        yield from (_count(renderer, chunk) for chunk in chunks)
-        return
+def _map(
+    renderer: ChatRenderer, chunks: Iterator[Chunk], total: int, processes: int | None
+) -> Iterator[tuple[int, Counted]]:
+    """Count chunk by chunk, in order; with each, how many worker processes are at work.
+
+    Without worker processes the tokenizer uses all cores by itself, but rendering and reading use only one.
+    """
+    if processes is None or processes < 2:
+        started, done = time.monotonic(), 0
+        for chunk in chunks:
+            yield 0, _count(renderer, chunk)
+            done += len(chunk)
+            if processes is None and _workers_pay(time.monotonic() - started, done, total):
+                break
+        else:
+            return
+        processes = min(_cores(), MOST_WORKERS, -((done - total) // CHUNK))
+    for counted in _in_workers(renderer, chunks, processes):
+        yield processes, counted
+
+
+def _workers_pay(seconds: float, done: int, total: int) -> bool:
+    """Whether worker processes should count the rest, after so many in so many seconds here."""
+    if _cores() < 2 or total - done <= CHUNK or seconds < TRIAL_SECONDS:
+        return False
+    return seconds / done * (total - done) > WORTH_SECONDS
+
+
+def _cores() -> int:
+    """Cores this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _in_workers(renderer: ChatRenderer, chunks: Iterator[Chunk], processes: int) -> Iterator[Counted]:
+    """Count in worker processes, with a bounded number of chunks under way."""
     # Spawned, not forked: a fork would copy the threads' locks of libraries that are already loaded.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(spec,)) as pool:
-        yield from _in_order(pool.submit, chunks, ahead=2 * processes)
+    with tempfile.TemporaryDirectory() as folder, _one_thread_each():
+        # Not as an argument: megabytes of it would make each worker's start wait for the one before.
+        path = Path(folder) / "renderer"
+        path.write_bytes(_packed(renderer))
+        try:
+            with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(path,)) as pool:
+                yield from _in_order(pool.submit, chunks, ahead=2 * processes)
+        except BrokenProcessPool as error:
+            raise TeacherLogitsError(
+                "A worker process that counts tokens died, perhaps for want of memory. compute_lengths.py with "
+                "--processes 0 counts without any, and --tokenized-dataset takes its result. (A script that calls "
+                "this must do so under `if __name__ == '__main__':`.)"
+            ) from error
+
+
+def _packed(renderer: ChatRenderer) -> bytes:
+    """What a worker makes its renderer of: the renderer itself, which takes a third of the time and the memory of
+    loading the tokenizer again; or the spec, where the tokenizer can't be copied or is a program of the model's."""
+    if not renderer.spec.trust_remote_code:
+        try:
+            return pickle.dumps(renderer)
+        except Exception as error:  # noqa: BLE001 (parts of a tokenizer written in Python raise whatever comes)
+            log.debug("the tokenizer can't be copied: %s", error)
+    return pickle.dumps(renderer.spec)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are started here compute in one thread: there is one for each core."""
+    ours = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _in_order(submit: Callable[..., Future[Counted]], chunks: Iterator[Chunk], ahead: int) -> Iterator[Counted]:
@@ -131,11 +226,20 @@ def _in_order(submit: Callable[..., Future[Counted]], chunks: Iterator[Chunk], a
         yield waiting.popleft().result()
 
 
-def _start_worker(spec: RendererSpec) -> None:
+def _start_worker(path: Path) -> None:
     global _renderer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _renderer = spec.build()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    packed = pickle.loads(path.read_bytes())  # noqa: S301 (the parent wrote it, in a folder of its own)
+    _renderer = packed.build() if isinstance(packed, RendererSpec) else packed
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _count_in_worker(chunk: Chunk) -> Counted:

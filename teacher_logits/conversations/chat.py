@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from teacher_logits.records import Conversation, Example, Int64
 from teacher_logits.settings import ExtractionConfig, SourceOptions
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerFast
 
 MASK_METHOD = "template"
@@ -53,14 +56,18 @@ class RendererSpec:
 
 
 class ChatRenderer:
-    """Turns conversations into `Example`s."""
+    """Turns conversations into `Example`s. Can be pickled where the tokenizer can."""
 
     def __init__(self, spec: RendererSpec, tokenizer: "PreTrainedTokenizerFast") -> None:
         self.spec, self.tokenizer = spec, tokenizer
         require_marks(spec.template)
         self._bracketed = bracketed(spec.template)
+        self._named_tokens = dict(tokenizer.special_tokens_map)  # the property makes it anew each time
         for template in (spec.template, self._bracketed):
             _compile(template)
+
+    def __reduce__(self) -> tuple[type["ChatRenderer"], tuple[RendererSpec, Any]]:
+        return ChatRenderer, (self.spec, self.tokenizer)
 
     def render(self, conversations: Iterable[Conversation | Unusable]) -> list[Example | Unusable]:
         """The examples of some conversations, in their order; in place of one that can't be used, the reason."""
@@ -79,11 +86,11 @@ class ChatRenderer:
         if not rendered:
             return results
         encoded = self._encode([text for _, text, _ in rendered])
-        for place, (conversation, text, spans), ids, offsets in zip(
-            places, rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True
+        for place, (conversation, text, spans), ids, encoding in zip(
+            places, rendered, encoded["input_ids"], encoded.encodings, strict=True
         ):
             try:
-                results[place] = self._example(conversation, text, spans, ids, offsets)
+                results[place] = self._example(conversation, text, spans, ids, _characters(encoding))
             except Unusable as reason:
                 results[place] = reason
         return results
@@ -94,7 +101,7 @@ class ChatRenderer:
         (example,) = self.render([conversation])
         if isinstance(example, Unusable):
             raise example
-        offsets = np.asarray(self._encode([text])["offset_mapping"][0])
+        offsets = _characters(self._encode([text]).encodings[0])
         marked = np.zeros(len(offsets), np.bool_)
         marked[example.positions] = True
         # The text between two tokens belongs to the one before it; bytes of one character, to the last of them.
@@ -104,36 +111,32 @@ class ChatRenderer:
 
     def _text_and_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """The rendered text and the character spans that the template marks as the assistant's."""
-        text = self._rendered(self.spec.template, conversation)
-        return text, spans_in_brackets(self._rendered(self._bracketed, conversation), text)
+        messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
+        text = self._rendered(self.spec.template, messages, conversation.tools)
+        return text, spans_in_brackets(self._rendered(self._bracketed, messages, conversation.tools), text)
 
-    def _rendered(self, template: str, conversation: Conversation) -> str:
-        import jinja2
-        from transformers.utils.chat_template_utils import render_jinja_template
-
+    def _rendered(self, template: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
+        render, failures = _jinja()
         if self.spec.pinned_date is not None:
             # Each time, since transformers keeps compiled templates and another renderer may have another date.
             _pin_date(template, date.fromisoformat(self.spec.pinned_date))
-        messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
         try:
-            texts, _ = render_jinja_template(
-                conversations=[messages],
-                tools=conversation.tools,
-                chat_template=template,
-                **self.tokenizer.special_tokens_map,
-            )
-        except (*_TEMPLATE_FAILURES, jinja2.TemplateError) as error:
+            texts, _ = render(conversations=[messages], tools=tools, chat_template=template, **self._named_tokens)
+        except failures as error:
             raise Unusable(f"the chat template refuses it: {str(error) or type(error).__name__}") from error
         return texts[0]
 
     def _encode(self, texts: list[str]) -> Any:
-        return self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        """transformers' `BatchEncoding`. Offsets are taken from its encodings one by one (`_characters`): those of a
+        whole batch, tens of thousands of tuples, would be walked by the garbage collector again and again."""
+        return self.tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
 
     def _example(
-        self, conversation: Conversation, text: str, spans: Sequence[tuple[int, int]], ids: list[int], offsets: Any
+        self, conversation: Conversation, text: str, spans: Sequence[tuple[int, int]], ids: list[int], characters: Int64
     ) -> Example:
-        input_ids = np.asarray(ids, np.int32)
-        characters: Int64 = np.asarray(offsets, np.int64).reshape(-1, 2)
+        input_ids = np.fromiter(ids, np.int32, len(ids))
         marked = marked_tokens(characters, spans)
         if self.spec.exclude_think_tokens:
             marked &= ~marked_tokens(characters, think_spans(text, spans))
@@ -237,18 +240,37 @@ def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) ->
     return tokenizer
 
 
+def _characters(encoding: "Encoding") -> Int64:
+    """[T, 2] the first and the past-the-last character of each token."""
+    offsets = encoding.offsets
+    return np.fromiter(chain.from_iterable(offsets), np.int64, 2 * len(offsets)).reshape(-1, 2)
+
+
+@cache
+def _jinja() -> tuple[Callable[..., Any], tuple[type[Exception], ...]]:
+    """transformers' rendering function, and what it can raise for a conversation."""
+    import jinja2
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    return render_jinja_template, (*_TEMPLATE_FAILURES, jinja2.TemplateError)
+
+
 def _compile(template: str) -> Any:
     """The compiled template, which transformers keeps. Raises ChatTemplateError where it isn't valid Jinja."""
     import jinja2
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
     try:
-        return _compile_jinja_template(template)
+        compiled = _compile_jinja_template(template)
     except jinja2.TemplateError as error:
         line = f" (line {error.lineno})" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise ChatTemplateError(
             f"The chat template is not valid Jinja: {error}{line}. Mend it, or pass another with --chat-template FILE."
         ) from error
+    if not isinstance(compiled.globals, dict):
+        # Jinja copies them for every rendering, which is slow where they are a chain of mappings.
+        compiled.globals = dict(compiled.globals)
+    return compiled
 
 
 def _pin_date(template: str, day: date) -> None:

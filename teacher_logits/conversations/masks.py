@@ -20,6 +20,8 @@ _GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _BLOCK_OPENS = re.compile(r"(\{%[-+]?\s*generation\s*(?:-%\}\s*|\+%\}|%\}\n?))")
 _BLOCK_CLOSES = re.compile(r"(?:\s*(\{%-)|(?:(?<=\n)[ \t]+)?(\{%\+?))(\s*endgeneration\b)")
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+_BRACKETS = re.compile(f"([{_OPEN}{_CLOSE}])")
+_NEVER = np.iinfo(np.int64).max
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 
@@ -57,7 +59,7 @@ def spans_in_brackets(bracketed_text: str, text: str) -> list[tuple[int, int]]:
     """
     spans: list[tuple[int, int]] = []
     plain, length, first = [], 0, None
-    for piece in re.split(f"([{_OPEN}{_CLOSE}])", bracketed_text):
+    for piece in _BRACKETS.split(bracketed_text):
         if piece == _OPEN and first is None:
             first = length
         elif piece == _CLOSE and first is not None:
@@ -74,13 +76,15 @@ def spans_in_brackets(bracketed_text: str, text: str) -> list[tuple[int, int]]:
 def marked_tokens(offsets: Int64, spans: Spans) -> NDArray[np.bool_]:
     """Which tokens lie in the spans, wholly or in part.
 
-    offsets: [T, 2], first and past-the-last character of each token.   spans: characters, likewise.
+    offsets: [T, 2], first and past-the-last character of each token.   spans: characters, likewise; ascending, none
+    over another.
     """
-    starts, ends = offsets[:, 0], offsets[:, 1]
-    marked = np.zeros(len(offsets), np.bool_)
-    for first, past in spans:
-        marked |= (starts < past) & (ends > first)
-    return marked
+    if not spans:
+        return np.zeros(len(offsets), np.bool_)
+    firsts, pasts = zip(*spans, strict=True)
+    # Of the spans that end after a token's start, the next one begins first: it has the token, or none has.
+    following = np.searchsorted(pasts, offsets[:, 0], side="right")
+    return np.array([*firsts, _NEVER])[following] < offsets[:, 1]
 
 
 def think_spans(text: str, spans: Spans) -> list[tuple[int, int]]:

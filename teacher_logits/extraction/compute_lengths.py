@@ -13,7 +13,7 @@ import tyro
 import yaml
 
 from teacher_logits.batching import LengthTable, count_lengths
-from teacher_logits.conversations import load_tokenizer, open_source, renderer_spec, select_rows
+from teacher_logits.conversations import ChatRenderer, load_tokenizer, open_source, renderer_spec, select_rows
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import OutputError
 from teacher_logits.hub import open_repository, patiently
@@ -34,7 +34,7 @@ class LengthsConfig(SourceOptions):
     """Write a chat dataset sorted by token length, longest first, with columns length and original_index."""
 
     processes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Worker processes; by default one a core where there are many conversations."""
+    """Worker processes, none if less than 2; by default one a core where there are many conversations."""
 
 
 @dataclass
@@ -45,6 +45,7 @@ class LengthsSummary:
     lengths: Int64
     """[n], longest first."""
     skipped: dict[str, int] = field(default_factory=dict)
+    speed: str = ""
 
     def text(self) -> str:
         """A few lines for the end."""
@@ -55,7 +56,7 @@ class LengthsSummary:
             f"99 % {q[2]:,.0f}, longest {self.lengths.max(initial=0):,}"
         ]
         lines += [f"left out {count:,}: {reason}" for reason, count in self.skipped.items()]
-        lines.append(f"written to {self.address}")
+        lines += [self.speed, f"written to {self.address}"]
         return "\n".join(lines)
 
 
@@ -69,13 +70,12 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
     if found.shards and not config.force_restart:
         raise OutputError(f"{repository.address} already holds a dataset. Choose another --output, or --force-restart.")
     identity = identify_teacher(config)
-    spec = renderer_spec(
-        config, load_tokenizer(identity.address, identity.commit, config.trust_remote_code), identity.commit, ()
-    )
+    tokenizer = load_tokenizer(identity.address, identity.commit, config.trust_remote_code)
+    renderer = ChatRenderer(renderer_spec(config, tokenizer, identity.commit, ()), tokenizer)
     source = open_source(config)
     log.info("reading %s of %s", source.columns.describe(), source.name)
     rows = select_rows(source, config)
-    table = count_lengths(source, rows, spec, config.processes)
+    table = count_lengths(source, rows, renderer, config.processes)
     order = np.argsort(-table.lengths, kind="stable")
     order = order[table.lengths[order] > 0]
     patiently(repository.create)
@@ -84,9 +84,8 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
         old = [path for path in found.shards if path not in additions]
         patiently(lambda: repository.commit(additions, old, "Add sorted dataset"))
     reasons = list(table.reasons.values())
-    return LengthsSummary(
-        repository.address, table.lengths[order], {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
-    )
+    skipped = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+    return LengthsSummary(repository.address, table.lengths[order], skipped, table.speed())
 
 
 def _write_files(source: Source, rows: Int64, table: LengthTable, order: Int64, scratch: Path) -> dict[str, Addition]:

@@ -100,11 +100,10 @@ def sampling_settings(config: ExtractionConfig, teacher: Teacher) -> SamplingSet
 
 def marked_example(run: PreparedRun) -> str:
     """The first usable conversation with its assistant tokens marked."""
-    renderer = run.spec.build()
     for conversation in run.source.conversations(run.source.rows[:100]):
         if not isinstance(conversation, Unusable):
             try:
-                return renderer.show(conversation)
+                return run.renderer.show(conversation)
             except Unusable:
                 continue
     return "none of the first 100 conversations has assistant tokens"

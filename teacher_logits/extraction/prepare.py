@@ -5,12 +5,14 @@ import importlib.metadata
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from teacher_logits.batching import LengthTable, count_lengths, lengths_from_column, lengths_from_dataset
 from teacher_logits.conversations import (
+    ChatRenderer,
     RendererSpec,
     Source,
     Unusable,
@@ -59,6 +61,11 @@ class PreparedRun:
     def fingerprint(self) -> str:
         """Of what decides a row's content."""
         return fingerprint(self.metadata)
+
+    @cached_property
+    def renderer(self) -> ChatRenderer:
+        """Used by one thread at a time."""
+        return ChatRenderer(self.spec, self.tokenizer)
 
     @property
     def longest(self) -> float:
@@ -168,14 +175,14 @@ def _lengths(run: PreparedRun, rows: Int64) -> LengthTable:
     """Token lengths of the rows, from where the options say. A few conversations are rendered in any case, so that
     a template that marks nothing is refused before anything long begins."""
     config = run.config
-    examples = run.spec.build().render(run.source.conversations(rows[:_TRIAL]))
+    examples = run.renderer.render(run.source.conversations(rows[:_TRIAL]))
     if all(isinstance(example, Unusable) and str(example) == NO_ASSISTANT_TOKENS for example in examples):
         refuse_all(Counter(map(str, examples)))
     if config.tokenized_dataset is not None:
         return _believed(run, rows, lengths_from_dataset(run.source, rows, config.tokenized_dataset, run.source.split))
     if config.length_col is not None:
         return _believed(run, rows, lengths_from_column(run.source, rows, config.length_col))
-    return count_lengths(run.source, rows, run.spec)
+    return count_lengths(run.source, rows, run.renderer)
 
 
 def _believed(run: PreparedRun, rows: Int64, table: LengthTable) -> LengthTable:
@@ -184,7 +191,7 @@ def _believed(run: PreparedRun, rows: Int64, table: LengthTable) -> LengthTable:
     doubted = np.flatnonzero(table.lengths > run.longest)
     if not len(doubted):
         return table
-    again = count_lengths(run.source, rows[doubted], run.spec)
+    again = count_lengths(run.source, rows[doubted], run.renderer)
     lengths = table.lengths.copy()
     lengths[doubted] = again.lengths
     reasons = {int(doubted[place]): reason for place, reason in again.reasons.items()}

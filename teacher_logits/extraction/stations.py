@@ -30,7 +30,7 @@ def batch_sampler(run: PreparedRun, plan: Plan, teacher: Teacher) -> TokenBudget
 
 def ready_batches(run: PreparedRun, plan: Plan, sampler: TokenBudgetBatchSampler, sink: "RowSink") -> Iterator[Batch]:
     """The batches rendered and padded. Conversations that turn out unusable are left out of them."""
-    dataset = ConversationDataset(run.source, plan.rows, run.spec.build())
+    dataset = ConversationDataset(run.source, plan.rows, run.renderer)
     for places in sampler:
         examples = []
         for place, example in zip(places, dataset.__getitems__(places), strict=True):

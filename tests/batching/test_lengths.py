@@ -1,5 +1,7 @@
 """Token lengths, counted or taken from where they were counted before."""
 
+import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -73,35 +75,21 @@ class TestCounting:
         assert table.assistant_lengths.tolist() == whole.assistant_lengths.tolist()
         assert table.reasons == whole.reasons == BROKEN
 
-    def test_worker_processes_count_the_same(
-        self,
-        chat: tuple[Source, list[dict[str, Any]]],
-        spec: RendererSpec,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        source, _ = chat
-        monkeypatch.setattr(lengths, "CHUNK", 1)  # more chunks than may be under way at a time
-        here = count_lengths(source, np.arange(14), spec, processes=0)
-        there = count_lengths(source, np.arange(14), spec, processes=2)
-        assert there.lengths.tolist() == here.lengths.tolist()
-        assert there.assistant_lengths.tolist() == here.assistant_lengths.tolist()
-        assert there.reasons == here.reasons == BROKEN
-
-    def test_few_conversations_start_no_process(
-        self, chat: tuple[Source, list[dict[str, Any]]], spec: RendererSpec, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        asked = []
-        counted = lengths._map
-        monkeypatch.setattr(lengths, "_map", lambda s, c, processes: asked.append(processes) or counted(s, c, 0))
-        monkeypatch.setattr("os.cpu_count", lambda: 8)
-        count_lengths(chat[0], np.arange(14), spec)
-        monkeypatch.setattr(lengths, "WORTH_PROCESSES", 14)
-        count_lengths(chat[0], np.arange(14), spec)
-        assert asked == [0, 8]
-
     def test_of_no_rows(self, chat: tuple[Source, list[dict[str, Any]]], spec: RendererSpec) -> None:
         table = count_lengths(chat[0], np.arange(0), spec)
         assert len(table.lengths) == 0 and not table.reasons
+
+    def test_speed_is_said(
+        self, chat: tuple[Source, list[dict[str, Any]]], spec: RendererSpec, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO):
+            table = count_lengths(chat[0], np.arange(14), spec)
+        assert table.seconds > 0 and table.workers == 0
+        assert dataclasses.replace(table, seconds=0.5).speed() == (
+            "counted 14 conversations in 0.5 s: 28 a second, in one process"
+        )
+        assert dataclasses.replace(table, seconds=0.0, workers=3).speed().endswith(", in 3 worker processes")
+        assert table.speed() in caplog.messages
 
 
 class TestFromColumn:

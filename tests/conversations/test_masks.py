@@ -10,6 +10,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Unusable
+from teacher_logits.conversations.masks import marked_tokens
 from teacher_logits.records import Conversation, Example
 from tests.tiny import CHATML, END_OF_TEXT, TURN_END, messages, tiny_tokenizer
 
@@ -216,6 +217,20 @@ class TestTokensAndCharacters:
         assert [example.input_ids.tolist() for example in examples] == [  # type: ignore[union-attr]
             rendered(one).input_ids.tolist() for one in said
         ]
+
+
+class TestMarkedTokens:
+    @given(
+        edges=st.lists(st.integers(0, 30), max_size=12).map(sorted),
+        offsets=st.lists(st.tuples(st.integers(0, 32), st.integers(0, 32)), max_size=20),
+    )
+    @settings(max_examples=300, deadline=None)
+    def test_as_each_token_with_each_span(self, edges: list[int], offsets: list[tuple[int, int]]) -> None:
+        """In any order of the tokens; spans and tokens may be empty, spans may touch."""
+        spans = list(zip(edges[::2], edges[1::2], strict=False))
+        found = marked_tokens(np.array(offsets, np.int64).reshape(-1, 2), spans)
+        expected = [any(start < past and end > first for first, past in spans) for start, end in offsets]
+        assert found.tolist() == expected and found.dtype == np.bool_
 
 
 class TestThinking:
