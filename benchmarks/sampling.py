@@ -8,20 +8,31 @@ to the slowest repeat are shown. Extra memory is what the sampler allocates besi
 """
 
 import dataclasses
-import platform
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 import tyro
+from measuring import machine_line, print_table, seconds, seconds_in_turn, spread
 
+from teacher_logits.records import SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
 from teacher_logits.sampling.reference import reference_entry
 
 VOCABULARIES = (6_144, 32_000, 151_936, 262_144)
 TOP = 128
+HEADER = (
+    "vocabulary",
+    "type",
+    "rows are",
+    "mean nucleus",
+    "rows/s",
+    "ms a row (fastest-slowest)",
+    "over log-softmax + top-128",
+    "reference over it",
+    "extra MB for 32 rows",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,17 +55,6 @@ def made_logits(rows: int, vocabulary: int, kind: str, dtype: torch.dtype) -> to
     return logits.to(dtype)
 
 
-def seconds(work: Callable[[], object], repeats: int) -> list[float]:
-    """Durations of a few runs after one that isn't counted, sorted."""
-    work()
-    taken = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return sorted(taken)
-
-
 def extra_bytes(work: Callable[[], object]) -> int:
     """Most bytes that torch held at one time, beside what it held before, by its own account of allocations."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -72,25 +72,26 @@ def main() -> None:
     """Print the table."""
     options = tyro.cli(Options, prog="sampling.py")
     torch.set_num_threads(1)
-    print(
-        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
-    )
+    print(machine_line("torch"))
     print(f"{options.rows} rows, median of {options.repeats}, one thread\n")
-    print(
-        "| vocabulary | type | rows are | mean nucleus | ms a row (fastest-slowest) | over log-softmax + top-128 |"
-        " reference over it | extra MB |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    print_table(HEADER, _rows(options))
+
+
+def _rows(options: Options) -> Iterator[list[object]]:
     for vocabulary in VOCABULARIES:
         for dtype in (torch.bfloat16, torch.float32):
             for kind in ("peaked", "flat"):
-                print(_row(vocabulary, dtype, kind, options), flush=True)
+                yield _row(vocabulary, dtype, kind, options)
 
 
-def _row(vocabulary: int, dtype: torch.dtype, kind: str, options: Options) -> str:
-    logits = made_logits(options.rows, vocabulary, kind, dtype)
-    key = torch.arange(options.rows)
+def _row(vocabulary: int, dtype: torch.dtype, kind: str, options: Options) -> list[object]:
+    count = options.rows
+    logits = made_logits(count, vocabulary, kind, dtype)
+    key = torch.arange(count)
     settings = SamplingSettings(0.98, 100, 24, 42, vocabulary)
+
+    def ours() -> SparseDistribution:
+        return sample(logits, key, key, key, settings)
 
     def plain() -> None:
         for part in logits.split(8):
@@ -99,19 +100,20 @@ def _row(vocabulary: int, dtype: torch.dtype, kind: str, options: Options) -> st
     def reference() -> None:
         reference_entry(logits[0].float().tolist(), 0, 0, 1, 0.98, 100, 24, 42)
 
-    ours = seconds(lambda: sample(logits, key, key, key, settings), options.repeats)
-    yardstick = seconds(plain, options.repeats)
-    slow = seconds(reference, 1)[0]
-    a_row = statistics.median(ours) / options.rows
-    ratio = statistics.median(ours) / statistics.median(yardstick)
-    nucleus = float(np.mean(sample(logits, key, key, key, settings).top_counts))
-    extra = extra_bytes(lambda: sample(logits[:32], key[:32], key[:32], key[:32], settings)) / 1e6
-    spread = f"{ours[0] / options.rows * 1e3:.2f}-{ours[-1] / options.rows * 1e3:.2f}"
-    name = str(dtype).removeprefix("torch.")
-    return (
-        f"| {vocabulary:,} | {name} | {kind} | {nucleus:.1f} | {a_row * 1e3:.2f} ({spread}) | {ratio:.2f} "
-        f"| {slow / a_row:,.0f} | {extra:.1f} |"
-    )
+    taken = seconds_in_turn({"ours": ours, "plain": plain}, options.repeats)
+    a_row = [duration / count for duration in taken["ours"]]
+    middle = statistics.median(a_row)
+    return [
+        f"{vocabulary:,}",
+        str(dtype).removeprefix("torch."),
+        kind,
+        f"{float(np.mean(ours().top_counts)):.1f}",
+        f"{1 / middle:,.0f}",
+        spread([duration * 1e3 for duration in a_row], ".3f"),
+        f"{middle * count / statistics.median(taken['plain']):.2f}",
+        f"{seconds(reference, 1)[0] / middle:,.0f}",
+        f"{extra_bytes(lambda: sample(logits[:32], key[:32], key[:32], key[:32], settings)) / 1e6:.1f}",
+    ]
 
 
 if __name__ == "__main__":

@@ -86,7 +86,8 @@ def _members(kept: Nucleus) -> Tensor:
 
 def _logits_of(rows: Rows, ids: Tensor) -> Tensor:
     """float32 [P, n]: the logits of some tokens of each row, as the format defines them."""
-    logits = rows.logits_PV.gather(1, ids).to(torch.float32) + 0.0
+    last = rows.logits_PV.shape[1] - 1  # only rows that are invalid have ids behind it
+    logits = rows.logits_PV.gather(1, ids.clamp(max=last)).to(torch.float32) + 0.0
     return logits.masked_fill_(logits - rows.maximum_P[:, None] < -REACH, -torch.inf)
 
 

@@ -103,6 +103,14 @@ def test_invalid_rows_are_marked_and_leave_the_others_alone(bad: float, dtype: t
         assert field_bytes(stored, [place]) == expected[place]
 
 
+@pytest.mark.parametrize("width", [64, 130, 333])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_nan_of_either_sign_in_a_vocabulary_that_is_not_whole_blocks(sign: float, width: int):
+    logits = mixed_rows(width)
+    logits[3] = torch.copysign(torch.full((width,), torch.nan), torch.tensor(sign))
+    assert stored_of(logits, list(range(COUNT))).invalid.tolist() == [place == 3 for place in range(COUNT)]
+
+
 def test_nan_beside_infinity_and_beside_nothing():
     logits = torch.zeros(4, 65)
     logits[0, [3, 64]] = torch.tensor([torch.inf, torch.nan])
