@@ -33,6 +33,7 @@ from teacher_logits.records import Batch
 from teacher_logits.settings import ExtractionConfig
 from teacher_logits.teacher import Teacher
 
+CASES = ((HALF_BILLION, "bfloat16"), (SMALL[1], "float32"), (SMALL[0], "float32"))
 STATIONS = {
     "waiting for batches": "reading, template, tokenizer and collation are done by another thread",
     "forward": "of the teacher, in the main thread",
@@ -187,7 +188,7 @@ def main() -> None:
     quiet_libraries()
     print(machine_line("torch", "transformers", "pyarrow"))
     print(f"{options.conversations} conversations of about {options.tokens} tokens, median of {options.repeats}")
-    for shape, dtype in ((HALF_BILLION, "bfloat16"), (SMALL[1], "float32"), (SMALL[0], "float32")):
+    for shape, dtype in CASES:
         with tempfile.TemporaryDirectory() as folder:
             teacher = save_teacher(Path(folder), shape, getattr(torch, dtype))
             show(shape, dtype, list(measured(teacher, options, dtype)))

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say, set_up_reporting
+from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say, set_up_reporting, share_cores
 from teacher_logits.errors import SettingsError
 from teacher_logits.extraction.stop import GracefulInterrupt
 
@@ -17,6 +17,7 @@ _KEPT = "What is in shards or in the cache folder is kept; mend it and go on wit
 
 def run() -> None:
     """The program."""
+    share_cores()
     with GracefulInterrupt() as stop:
         sys.exit(main(None, stop))
 

@@ -27,9 +27,8 @@ _MARGIN = -REACH + 50.0
 _LOG2_E = math.log2(math.e)
 """exp(x) is taken as 2 ** (x * log2(e)), several times faster than exp on a CPU. The product's rounding makes a term
 wrong by |x| * 2^-53 of itself, so by less the more it counts."""
-_NUMBERS_AT_ONCE = 1 << 18
-"""float64 numbers the pass works on at a time where it isn't compiled: two megabytes, about what a core's cache
-holds."""
+_NUMBERS_AT_ONCE = 1 << 19
+"""Numbers the pass works on at a time where it isn't compiled: four megabytes of float64, about what caches hold."""
 
 
 @dataclass(frozen=True)
@@ -135,24 +134,25 @@ def pass_by_parts(logits_PV: Tensor) -> Found:
     rows, width = logits_PV.shape
     padded = width + -width % BLOCK
     at_once = max(1, min(rows, _NUMBERS_AT_ONCE // padded))
-    scratch = torch.empty(at_once, padded, dtype=torch.float64, device=logits_PV.device)
-    parts = [_pass_over(part, scratch[: len(part)]) for part in logits_PV.split(at_once)]
+    shorter = torch.empty(at_once, width, dtype=torch.float32, device=logits_PV.device)
+    longer = torch.empty(at_once, padded, dtype=torch.float64, device=logits_PV.device)
+    parts = [_pass_over(part, shorter[: len(part)], longer[: len(part)]) for part in logits_PV.split(at_once)]
     return Found(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 _pass = Compiled(pass_at_once, otherwise=pass_by_parts)
 
 
-def _pass_over(logits_PV: Tensor, scratch_PV: Tensor) -> Found:
-    logits = logits_PV.to(torch.float32)
+def _pass_over(logits_PV: Tensor, float32_PV: Tensor, float64_PV: Tensor) -> Found:
+    logits = logits_PV if logits_PV.dtype == torch.float32 else float32_PV.copy_(logits_PV)
     width = logits.shape[1]
     maxima = _whole_blocks(logits).amax(-1)
     if width % BLOCK:
         maxima = torch.cat([maxima, logits[:, width - width % BLOCK :].amax(-1, keepdim=True)], 1)
     maximum = maxima.amax(-1).double()
-    scratch_PV[:, width:] = -torch.inf
-    scratch_PV[:, :width].copy_(logits)
-    below = scratch_PV.sub_(maximum[:, None])  # after the copy, since arithmetic between types is slow
+    float64_PV[:, width:] = -torch.inf
+    float64_PV[:, :width].copy_(logits)
+    below = float64_PV.sub_(maximum[:, None])  # after the copy, since arithmetic between types is slow
     # Beside a block maximum above the margin, logits beyond the reach don't count in float64: they need no removing.
     if ((maxima - maximum[:, None] < _MARGIN) & (maxima > -torch.inf)).any():
         torch.threshold_(below, _BEYOND_REACH, -torch.inf)
