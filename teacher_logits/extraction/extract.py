@@ -57,7 +57,7 @@ def run_extraction(
         output = RunOutput(run, stored, cache, repository)
         plan = plan_rows(run, output.done, output.skipped)
         if not len(plan.rows):
-            output.begin({})
+            output.begin({}, lambda: stop.requested)
             output.finish(summary, lambda: stop.requested)
             return summary
 
@@ -68,7 +68,7 @@ def run_extraction(
         sink = RowSink(output, Contents(config.store_tokens), summary)
         _warn_of_many_shards(len(plan.rows), config)
         stop.begin_work()
-        output.begin(_teacher_metadata(teacher))
+        output.begin(_teacher_metadata(teacher), lambda: stop.requested or clock.due)
         finished, started = True, time.monotonic()
         with (
             output.keeping_rows_on_failure(),

@@ -81,13 +81,18 @@ class RunOutput:
             self.skipped,
             partial(render_card, loading_name=self._repository.loading_name),
             UploadSettings(
-                self._run.source.split, config.upload_every, config.upload_size_mb, config.hub_retry_seconds
+                self._run.source.split,
+                config.upload_every,
+                config.upload_size_mb,
+                config.spool_limit_gb * 1e9,
+                config.hub_retry_seconds,
             ),
             next_number,
         )
 
-    def begin(self, teacher_metadata: Mapping[str, Any]) -> None:
-        """Rows are about to come; `teacher_metadata` is what only the loaded teacher knew.
+    def begin(self, teacher_metadata: Mapping[str, Any], stopping: Callable[[], bool]) -> None:
+        """Rows are about to come; `teacher_metadata` is what only the loaded teacher knew. Where the spool is full they
+        wait, until `stopping` turns true.
 
         A new run sets aside what the cache folder held, and with --force-restart removes the output's old rows, in
         one commit.
@@ -101,7 +106,7 @@ class RunOutput:
         self._checkpoint.metadata.update(teacher_metadata)
         self._keep(complete=False)
         self.skipped.save()
-        self.uploader.start()
+        self.uploader.start(stopping)
 
     @contextlib.contextmanager
     def keeping_rows_on_failure(self) -> Iterator[None]:

@@ -30,6 +30,8 @@ class UploadSettings:
     split: str
     rows_per_shard: int
     shard_mb: float | None
+    spool_bytes: float
+    """What waits for being committed takes at most so much of the disk, and one shard more."""
     retry_seconds: float
 
 
@@ -58,6 +60,7 @@ class StreamingHFUploader:
         self._queue: list[SpooledShard] = self._spool.shards()
         self._changed = threading.Condition()
         self._closing = False
+        self._stopping: Callable[[], bool] = lambda: False
         self._complete = False
         self._hurry = threading.Event()
         self._failure: BaseException | None = None
@@ -66,8 +69,12 @@ class StreamingHFUploader:
         self.uploading = False
         """Whether a commit is under way."""
 
-    def start(self) -> None:
-        """Begin to commit. The first commit is made as soon as there is a shard."""
+    def start(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Begin to commit. The first commit is made as soon as there is a shard.
+
+        stopping: asked while a full spool is waited for; once it is true, rows go to disk without waiting.
+        """
+        self._stopping = stopping
         self._thread.start()
 
     @property
@@ -142,6 +149,7 @@ class StreamingHFUploader:
             self._changed.notify_all()
 
     def _write_shard(self, table: pa.Table) -> None:
+        self._wait_for_room()
         name = shard_name(self._settings.split, self._checkpoint.fingerprint, self._number)
         shard = self._spool.write(table, name, self._checkpoint.shard_metadata)
         self._number += 1
@@ -151,6 +159,18 @@ class StreamingHFUploader:
             self._queue.append(shard)
             self._changed.notify_all()
 
+    def _wait_for_room(self) -> None:
+        """Wait while the spool is full and somebody is at work on it."""
+        with self._changed:
+            if self._full:
+                log.warning("shards that wait for being committed fill --spool-limit-gb: extraction waits for uploads")
+            while self._full and self._thread.is_alive() and not (self._closing or self._stopping()):
+                self._changed.wait(_POLL_SECONDS)
+
+    @property
+    def _full(self) -> bool:
+        return sum(shard.size for shard in self._queue) >= self._settings.spool_bytes
+
     def _work(self) -> None:
         last = time.monotonic() - self._repository.seconds_between_commits
         try:
@@ -158,7 +178,9 @@ class StreamingHFUploader:
                 with self._changed:
                     self._changed.wait_for(lambda: self._closing or self._queue)
                     due = last + self._repository.seconds_between_commits
-                    self._changed.wait_for(lambda: self._closing, timeout=max(0.0, due - time.monotonic()))
+                    self._changed.wait_for(
+                        lambda: self._closing or self._full, timeout=max(0.0, due - time.monotonic())
+                    )
                     shards, closing = self._queue[:SHARDS_PER_COMMIT], self._closing
                     final = closing and self._complete and len(shards) == len(self._queue)
                 if shards or final:
@@ -166,6 +188,7 @@ class StreamingHFUploader:
                     last = time.monotonic()
                 with self._changed:
                     del self._queue[: len(shards)]
+                    self._changed.notify_all()
                     if closing and not self._queue:
                         return
         except BaseException as error:

@@ -68,6 +68,8 @@ class ExtractionConfig(SourceOptions):
     """Conversations a shard; a shard is what is written to the output at a time."""
     upload_size_mb: Fraction = None
     """Close a shard at this size, in memory, before --upload-every is reached; 256 MiB close it in any case."""
+    spool_limit_gb: float = 50.0
+    """Shards that wait for being committed take at most this much of the cache folder; then extraction waits."""
     hub_retry_seconds: Annotated[int, option(metavar="N")] = 3600
     """How long a failing Hub is tried before the rest is left in the cache folder and the run ends with exit code 1."""
     max_runtime_minutes: Fraction = None
@@ -87,6 +89,7 @@ class ExtractionConfig(SourceOptions):
         self._check(self.sampled_n >= 1, "sampled_n", "at least 1")
         self._check(self.upload_every >= 1, "upload_every", "at least 1")
         self._check(self.hub_retry_seconds >= 0, "hub_retry_seconds", "at least 0")
+        self._check(0 < self.spool_limit_gb < math.inf, "spool_limit_gb", "more than 0, and finite")
         for name in ("max_seq_len", "batch_tokens", "max_batch_size"):
             value = getattr(self, name)
             self._check(value is None or value >= 1, name, "at least 1")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,7 @@ def make_uploader(
     held: Mapping[str, dict[str, Any]] | None = None,
     card: Callable[[Checkpoint], bytes] | None = None,
     next_number: int = 0,
+    spool_bytes: float = math.inf,
 ) -> StreamingHFUploader:
     """An uploader that hasn't started. held: what the output has."""
     metadata = {**METADATA, "source_split": split}
@@ -71,7 +73,7 @@ def make_uploader(
         checkpoint,
         SkippedLog(cache.skipped_file),
         card or partial(render_card, loading_name=repository.loading_name),
-        UploadSettings(split, rows_per_shard, None, seconds),
+        UploadSettings(split, rows_per_shard, None, spool_bytes, seconds),
         next_number,
     )
 
