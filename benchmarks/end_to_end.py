@@ -3,10 +3,11 @@
     python benchmarks/end_to_end.py [--conversations 48] [--tokens 256] [--repeats 3] [--threads 2]
 
 Every repeat is a whole extraction into a folder, in this process: dataset, template, batches, teacher, sampler, rows,
-shards, commit. The batches it made are then run through the same teacher again, with the masked forward pass alone.
-The ratio is that of everything from the first batch to the last commit over those passes; the steps before the first
-batch (reading, counting, loading the model) are shown apart. Half of the tokens are the assistant's; the model has
-random weights.
+shards, commit. Right after each batch the same batch goes through the same teacher again, with the masked forward pass
+alone, so that both meet the machine in the same state. The ratio is that of everything from the first batch to the last
+commit, without those bare passes, over them. (What other threads do meanwhile is shown, and small.) What comes before
+the first batch, reading, counting, loading the model, is shown apart. Half of the tokens are the assistant's; the model
+has random weights.
 """
 
 import contextlib
@@ -60,11 +61,11 @@ class Options:
 
 
 class Watch:
-    """Seconds by station, and the batches and the teacher of a run."""
+    """Seconds by station, and of the bare passes."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
-        self.batches: list[Batch] = []
+        self.bare = 0.0
         self.teacher: Teacher | None = None
         self.first_batch = 0.0
 
@@ -89,14 +90,14 @@ class Watch:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Watch the run made inside the block."""
-        prefetch, logits, load = extract.prefetch, Teacher.logits, extract._load
+        prefetch, load = extract.prefetch, extract._load
         uploader, packer = StreamingHFUploader, extract.AsyncPostProcessor
 
         @contextlib.contextmanager
         def watched_prefetch(items: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
             self.first_batch = time.perf_counter()
             with prefetch(items) as prepared:
-                yield self._recorded(self.timed_iterator("waiting for batches", prepared))
+                yield self._followed(self.timed_iterator("waiting for batches", prepared))
 
         def watched_load(*arguments: Any) -> Teacher:
             self.teacher = load(*arguments)
@@ -106,7 +107,7 @@ class Watch:
             for place, name, work in (
                 (extract, "prefetch", watched_prefetch),
                 (extract, "_load", watched_load),
-                (Teacher, "logits", lambda *given: self.timed_iterator("forward", logits(*given))),
+                (Teacher, "logits", lambda *given: self.timed_iterator("forward", LOGITS(*given))),
                 (batches, "sample", self.timed("sampling", batches.sample)),
                 (stations, "cpu_postprocess_batch", self.timed("packing", stations.cpu_postprocess_batch)),
                 (uploader, "_write_shard", self.timed("writing", uploader._write_shard)),
@@ -117,19 +118,23 @@ class Watch:
                 stack.enter_context(patch.object(place, name, work))
             yield
 
-    def _recorded(self, prepared: Iterator[Batch]) -> Iterator[Batch]:
+    def _followed(self, prepared: Iterator[Batch]) -> Iterator[Batch]:
+        """Each batch, and when the run is done with it, its bare pass."""
+        assert self.teacher is not None
         for batch in prepared:
-            self.batches.append(batch)
             yield batch
+            self.bare += forward_seconds(self.teacher, batch)
 
 
-def forward_seconds(teacher: Teacher, batches: list[Batch]) -> float:
-    """Of the masked forward passes of these batches."""
+LOGITS = Teacher.logits
+
+
+def forward_seconds(teacher: Teacher, batch: Batch) -> float:
+    """Of the masked forward pass."""
+    arrays = (batch.input_ids, batch.attention_mask, batch.predicts)
     began = time.perf_counter()
-    for batch in batches:
-        arrays = (batch.input_ids, batch.attention_mask, batch.predicts)
-        for _ in teacher.logits(*(torch.from_numpy(array).to(teacher.device) for array in arrays)):
-            pass
+    for _ in LOGITS(teacher, *(torch.from_numpy(array).to(teacher.device) for array in arrays)):
+        pass
     if teacher.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began
@@ -152,13 +157,12 @@ def measured(folder: Path, options: Options, dtype: str, device: str = "cpu") ->
         with watch.watching():
             summary = run_extraction(config)
         ended = time.perf_counter()
-        assert summary.complete and watch.teacher is not None
-        bare = forward_seconds(watch.teacher, watch.batches)
+        assert summary.complete
         if number:
             yield {
                 "before": watch.first_batch - began,
-                "whole": ended - watch.first_batch,
-                "bare": bare,
+                "whole": ended - watch.first_batch - watch.bare,
+                "bare": watch.bare,
                 "tokens": summary.tokens,
                 "nucleus": summary.mean_nucleus,
                 "stations": watch.seconds,
