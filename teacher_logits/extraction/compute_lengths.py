@@ -45,7 +45,6 @@ class LengthsSummary:
     lengths: Int64
     """[n], longest first."""
     skipped: dict[str, int] = field(default_factory=dict)
-    speed: str = ""
 
     def text(self) -> str:
         """A few lines for the end."""
@@ -56,7 +55,7 @@ class LengthsSummary:
             f"99 % {q[2]:,.0f}, longest {self.lengths.max(initial=0):,}"
         ]
         lines += [f"left out {count:,}: {reason}" for reason, count in self.skipped.items()]
-        lines += [self.speed, f"written to {self.address}"]
+        lines.append(f"written to {self.address}")
         return "\n".join(lines)
 
 
@@ -85,7 +84,7 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
         patiently(lambda: repository.commit(additions, old, "Add sorted dataset"))
     reasons = list(table.reasons.values())
     skipped = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
-    return LengthsSummary(repository.address, table.lengths[order], skipped, table.speed())
+    return LengthsSummary(repository.address, table.lengths[order], skipped)
 
 
 def _write_files(source: Source, rows: Int64, table: LengthTable, order: Int64, scratch: Path) -> dict[str, Addition]:

@@ -14,6 +14,9 @@ _ID_BITS = 18
 _ID_MASK = (1 << _ID_BITS) - 1
 _FIRST_LOOK = 16
 """Tokens that most nuclei stay within; only the others are searched for the whole cap."""
+_LOGITS_AT_ONCE = 1 << 17
+"""Logits searched at a time on a CPU, one megabyte of keys. More are several times slower, since memory for them is
+fetched anew each time."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ def nucleus(rows: Rows, top_p: float, cap: int) -> Nucleus:
     counts = torch.zeros(total, dtype=torch.int64, device=device)
     open_rows = torch.arange(total, device=device)
     for width in (min(_FIRST_LOOK, cap), cap):
-        found_ids, found_logits = largest(rows, open_rows, width)
+        at_once = len(open_rows) if device.type == "cuda" else max(1, _LOGITS_AT_ONCE // (width * BLOCK))
+        looks = [largest(rows, part, width) for part in open_rows.split(at_once)]
+        found_ids, found_logits = (torch.cat(each) for each in zip(*looks, strict=True))
         probabilities = (found_logits.double() - rows.logsumexp_P[open_rows, None]).exp()
         member = torch.isfinite(found_logits)
         if top_p < 1:
