@@ -7,7 +7,8 @@ the rest are derived from its full logits by sorting, with numpy alone. Compared
 
 - nucleus: the same ids in the same order, or a difference that a tie explains (logits closer than the teacher's own
   rounding, or a cumulative sum that close to top_p)
-- logits: within half a quantization step, beyond the teacher's own rounding
+- logits: within half a quantization step, and half a unit in the last place of a 16-bit type, beyond the teacher's
+  own rounding
 - log-sum-exp, and the actual token's log-probability
 - sampled ids: outside the nucleus, distinct, and some of them drawn again by the slow reference
 
@@ -71,7 +72,8 @@ class Findings:
     logsumexp_error: float = 0.0
     """Largest, relative."""
     rounding: float = 0.0
-    """Largest difference of a nucleus logit beyond half a quantization step: the teacher's own rounding."""
+    """Largest difference of a nucleus logit beyond half a quantization step, and half a unit in the last place of a
+    16-bit type: the teacher's own rounding."""
     token_error: float = 0.0
     """Largest difference of the actual token's log-probability."""
     temperature_error: float = 0.0
@@ -180,7 +182,7 @@ def _compare(
 
     found.entries += 1
     found.nucleus_tokens += len(ids)
-    beyond = np.abs(logits - wide[ids]) - half_step
+    beyond = np.abs(logits - wide[ids]) - half_step - _half_place(wide[ids], metadata["logits_dtype"])
     found.rounding = max(found.rounding, float(beyond.max()))
     if np.array_equal(ids, wanted):
         found.nuclei_equal += 1
@@ -199,6 +201,14 @@ def _compare(
     found.tail_exhausted += distinct < len(sampled)
     found.sampled_twice += distinct < min(len(sampled), in_tail) and not (x.max() - np.partition(x, 1)[1] > 700)
     found.sampled_in_nucleus += bool(in_tail > 0 and np.isin(sampled, ids).any())
+
+
+def _half_place(logits: np.ndarray, dtype: str) -> np.ndarray | float:
+    """Half a unit in the last place of 16-bit types: rounding a logit back to its type may add so much to what
+    quantization took, where the steps are coarser than the type's (near zero)."""
+    if dtype == "bfloat16":
+        return np.spacing(np.abs(logits).astype(np.float32)) * 2.0**15
+    return np.spacing(np.abs(logits).astype(np.float16)) / 2 if dtype == "float16" else 0.0
 
 
 def _tied(x: np.ndarray, lse: float, ids: np.ndarray, wanted: np.ndarray, top_p: float, rounding: float) -> bool:
