@@ -173,7 +173,7 @@ def show(shape: Shape, dtype: str, runs: list[dict[str, Any]]) -> None:
     """Print one model's figures."""
     ratios = sorted(run["whole"] / run["bare"] for run in runs)
     speeds = sorted((run["tokens"] / run["whole"] for run in runs), reverse=True)
-    print(f"\n{shape}, {dtype}, mean nucleus {runs[0]['nucleus']:.1f}: {spread(speeds)} assistant tokens/s, ")
+    print(f"\n{shape}, {dtype}, mean nucleus {runs[0]['nucleus']:.1f}: {spread(speeds)} assistant tokens/s,")
     print(f"**{spread(ratios, '.3f')} times the bare masked forward passes**\n")
     print_table(("station", "share of the run's time", "what it is"), _stations(runs))
     print(f"\nbefore the first batch: {statistics.median(run['before'] for run in runs):.1f} s")

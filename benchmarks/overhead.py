@@ -106,7 +106,7 @@ def main() -> None:
     options = tyro.cli(Options, prog="overhead.py")
     torch.set_num_threads(options.threads)
     print(machine_line("torch", "transformers"))
-    print(f"batches of {options.tokens} tokens, median of {options.repeats}, {options.threads} threads\n")
+    print(f"batches of {options.tokens} tokens, median of {options.repeats}, threads: {options.threads}\n")
     print_table(HEADER, _rows(options))
 
 

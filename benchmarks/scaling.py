@@ -21,6 +21,8 @@ import tyro
 from measuring import machine_line, print_table
 from models import TINY, save_teacher, write_chats
 
+from teacher_logits.command_line.shell import quiet_libraries
+
 PROGRAM = Path(__file__).resolve().parent.parent / "extract_logits.py"
 HEADER = (
     "conversations",
@@ -72,6 +74,7 @@ def run(folder: Path, teacher: Path, chats: Path, *more: str) -> Cost:
 def main() -> None:
     """Print the table."""
     options = tyro.cli(Options, prog="scaling.py")
+    quiet_libraries()
     print(machine_line("torch", "datasets", "pyarrow"))
     print(f"conversations of about {options.tokens} tokens, one run each, one thread\n")
     with tempfile.TemporaryDirectory() as folder:

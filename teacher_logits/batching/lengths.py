@@ -1,6 +1,7 @@
 """Token lengths: counted by rendering every conversation, or taken from where they were counted before."""
 
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -152,7 +153,7 @@ def _map(
                 break
         else:
             return
-        processes = min(_cores(), MOST_WORKERS, -((done - total) // CHUNK))
+        processes = min(_cores(), MOST_WORKERS, math.ceil((total - done) / CHUNK))
     for counted in _in_workers(renderer, chunks, processes):
         yield processes, counted
 

@@ -68,7 +68,8 @@ def encode_rows(entries: SparseDistribution, examples: Sequence[Example], conten
 
 def _nucleus_columns(entries: SparseDistribution, ends: Int64) -> dict[str, pa.Array]:
     counts = entries.top_counts.astype(np.int64)
-    # Comparing bytes is four times as fast as comparing numbers, and no nucleus has more than 255 tokens.
+    assert entries.top_ids.shape[1] <= 255, "top_counts is a byte"
+    # Comparing bytes is four times as fast as comparing numbers.
     members = np.arange(entries.top_ids.shape[1], dtype=np.uint8) < counts.astype(np.uint8)[:, None]
     high = entries.top_logits[:, 0]
     low = entries.top_logits[np.arange(len(counts)), counts - 1]

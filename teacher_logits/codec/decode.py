@@ -41,7 +41,10 @@ class Entries:
 
 @dataclass(frozen=True)
 class Distributions:
-    """Decoded entries of one or more rows as arrays of one width: K columns for the nucleus, S for the samples."""
+    """Decoded entries of one or more rows as arrays of one width: K columns for the nucleus, S for the samples.
+
+    `index` and `logsumexp` are views of what was read, and read-only. Without any rows, S is 0.
+    """
 
     index: Int32
     """[C] source numbers of the rows."""
@@ -92,8 +95,8 @@ def decode_distributions(
     nucleus_width = largest if width is None else width
     if largest > nucleus_width:
         raise SettingsError(
-            f"A nucleus has {largest} tokens, more than the width {width}. The run's top_p_max_elements is always "
-            "enough."
+            f"A nucleus has {largest} tokens, more than the width {width}. Leave width out, or give the run's "
+            "--top-p-max."
         )
     shape = (len(columns.counts), nucleus_width + columns.drawn[1])
     ids, log_probabilities = np.empty(shape, np.int32), np.empty(shape, np.float32)
@@ -118,7 +121,7 @@ def decode_distributions(
 def _places(columns: FlatColumns, width: int) -> Int64:
     """Where each nucleus token goes in a flat array of `width` columns an entry: [sum of counts].
 
-    That is its place among the tokens, moved by what the beginning of its entry's row is ahead of the entry's first.
+    Token t of entry p, whose first token is number first[p], goes to p * width + t - first[p].
     """
     ahead = np.arange(len(columns.counts)) * width - ends_of(columns.counts)[:-1]
     places = np.repeat(ahead, columns.counts)

@@ -126,8 +126,7 @@ def _load_local(path: Path, split: str) -> "datasets.Dataset":
 
     def load() -> Any:
         if path.is_file():
-            kind = {".jsonl": "json"}.get(path.suffix, path.suffix.removeprefix("."))
-            return datasets.load_dataset(kind, data_files={split: glob.escape(str(path))}, split=split)
+            return _load_files([str(path)], split, split)
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(str(path))
             return _choose_split(loaded, split, str(path)) if isinstance(loaded, datasets.DatasetDict) else loaded
@@ -138,9 +137,22 @@ def _load_local(path: Path, split: str) -> "datasets.Dataset":
             raise DatasetError(
                 f"The folder {path} holds {' and '.join(kinds)} files. Name one file, or a folder of one kind."
             )
-        return datasets.load_dataset(str(path), split=split)
+        # The library finds the files of each split. It is not asked to load the folder: it would take a folder of the
+        # same name and shape, anywhere, for this one, and give the rows that it has kept of that.
+        files = datasets.load_dataset_builder(str(path)).config.data_files
+        base = split.split("[")[0]
+        return _load_files(_choose_split(files, base, str(path)), base, split)
 
     return _clear_errors(load, str(path), split)
+
+
+def _load_files(files: Sequence[str], base: str, split: str) -> "datasets.Dataset":
+    """The rows of files of one kind, which make the split `base`."""
+    import datasets
+
+    suffix = Path(files[0]).suffix
+    kind = {".jsonl": "json"}.get(suffix, suffix.removeprefix("."))
+    return datasets.load_dataset(kind, data_files={base: [glob.escape(file) for file in files]}, split=split)
 
 
 def _load_from_hub(
@@ -201,9 +213,11 @@ def _clear_errors(load: Callable[[], Any], address: str, split: str) -> Any:
         ) from error
 
 
-def _choose_split(loaded: Any, split: str, address: str) -> "datasets.Dataset":
+def _choose_split(loaded: Any, split: str, address: str) -> Any:
     if split not in loaded:
-        raise DatasetError(f"{address} has no split {split!r}; it has {', '.join(map(repr, loaded))}. Pass --split.")
+        raise DatasetError(
+            f"{address} has no split {split!r}; it has {', '.join(repr(str(name)) for name in loaded)}. Pass --split."
+        )
     return loaded[split]
 
 

@@ -99,7 +99,7 @@ class FittingBatches:
         """None where memory doesn't suffice."""
         try:
             return gpu_process_batch(self._teacher, part, self._settings)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
         # Behind the handler, since the error holds on to what the attempt had in memory.

@@ -16,7 +16,7 @@ from teacher_logits.batching import LengthTable, count_lengths
 from teacher_logits.conversations import ChatRenderer, load_tokenizer, open_source, renderer_spec, select_rows
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import OutputError
-from teacher_logits.hub import open_repository, patiently
+from teacher_logits.hub import folder_mark, open_repository, patiently
 from teacher_logits.hub.repository import Addition
 from teacher_logits.records import Int64
 from teacher_logits.settings import SourceOptions
@@ -102,9 +102,12 @@ def _write_files(source: Source, rows: Int64, table: LengthTable, order: Int64, 
         path = scratch / f"{stem}-{number:05d}.parquet"
         pq.write_table(part, path, compression="zstd")
         additions[f"data/{stem}-{number:05d}-of-{len(starts):05d}.parquet"] = path
-    header = {
-        "configs": [{"config_name": "default", "data_files": [{"split": stem, "path": f"data/{stem}-*.parquet"}]}]
+    config = {
+        "config_name": "default",
+        "description": folder_mark(table.lengths[order].tobytes(), source.index[rows[order]].tobytes()),
+        "data_files": [{"split": stem, "path": f"data/{stem}-*.parquet"}],
     }
+    header = {"configs": [config]}
     additions["README.md"] = (
         f"---\n{yaml.safe_dump(header)}---\n\n"
         f"# {source.name}, longest first\n\nConversations of `{source.name}` sorted by token length (column `length`); "

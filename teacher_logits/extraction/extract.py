@@ -73,6 +73,7 @@ def run_extraction(
         with (
             output.keeping_rows_on_failure(),
             AsyncPostProcessor(sink.take) as packer,
+            output.no_waiting_on_failure(),
             progress("extracting", len(plan.rows), "conversations") as bar,
             prefetch(ready_batches(run, plan, sampler, sink)) as batches,
         ):
@@ -81,8 +82,9 @@ def run_extraction(
                     finished = False
                     break
                 with clock.batch():
-                    for result in fitting.process(batch):
-                        packer.submit(result)
+                    results = list(fitting.process(batch))
+                for result in results:
+                    packer.submit(result)
                 summary.seconds = time.monotonic() - started
                 bar.advance(len(batch.examples), _note(batch, summary, output.uploader, clock))
         if finished:

@@ -122,6 +122,15 @@ class RunOutput:
             log.info("%s conversations wait in %s for --resume", f"{waiting:,}", self._cache.folder)
             raise
 
+    @contextlib.contextmanager
+    def no_waiting_on_failure(self) -> Iterator[None]:
+        """Where the block fails, whoever waits for room in the spool goes on: nobody knows when there will be some."""
+        try:
+            yield
+        except BaseException:
+            self.uploader.stop_waiting()
+            raise
+
     def require_rows(self) -> None:
         """Raise DatasetError where nothing is stored and nothing waits: no conversation could be used."""
         if not (len(self.done) or self.uploader.holds_rows):

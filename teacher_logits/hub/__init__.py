@@ -1,6 +1,6 @@
 """The output: a Hub dataset or a local folder with the same files, and the uploads that run in the background."""
 
-from teacher_logits.hub.card import render_card
+from teacher_logits.hub.card import folder_mark, render_card
 from teacher_logits.hub.checkpoint import SKIPPED_FILE, Checkpoint
 from teacher_logits.hub.folder import FolderRepository
 from teacher_logits.hub.hub_repository import HubRepository
@@ -17,6 +17,7 @@ __all__ = [
     "Snapshot",
     "StreamingHFUploader",
     "UploadSettings",
+    "folder_mark",
     "open_repository",
     "patiently",
     "render_card",

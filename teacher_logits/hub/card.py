@@ -1,5 +1,6 @@
 """README.md of an output: the dataset card. Pure text; its YAML makes `load_dataset` work for any split name."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,14 +101,30 @@ def render_card(checkpoint: Checkpoint, loading_name: str) -> bytes:
     return f"---\n{_header(checkpoint, split)}---\n\n{body}".encode()
 
 
+def folder_mark(*content: bytes) -> str:
+    """What a card says of its files in its first lines, for the `datasets` library.
+
+    The library keeps the rows of a folder that has a card under the folder's name and these lines. Without the mark it
+    would give the rows of another folder of this name, or those that stood here before, for these.
+    """
+    return hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
+
+
 def _header(checkpoint: Checkpoint, split: str) -> str:
     size = next((name for limit, name in _SIZES if checkpoint.total_samples < limit), "100M<n<1B")
+    config = {
+        "config_name": "default",
+        "description": folder_mark(
+            *(f"{name} {shard['sha256']}".encode() for name, shard in sorted(checkpoint.shards.items()))
+        ),
+        "data_files": [{"split": split, "path": f"data/{split}-*.parquet"}],
+    }
     content: dict[str, Any] = {
         "pretty_name": f"Teacher logits of {checkpoint.metadata['model']}",
         "task_categories": ["text-generation"],
         "size_categories": [size],
         "tags": ["teacher-logits", "distillation", "logits"],
-        "configs": [{"config_name": "default", "data_files": [{"split": split, "path": f"data/{split}-*.parquet"}]}],
+        "configs": [config],
     }
     if checkpoint.metadata.get("source_revision"):
         content["source_datasets"] = [checkpoint.metadata["source"]]

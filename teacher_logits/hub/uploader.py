@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 SHARDS_PER_COMMIT = 50
 _POLL_SECONDS = 0.2
+_POLLS_BEFORE_WORD = 10
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,20 @@ class StreamingHFUploader:
             self._queue.append(shard)
             self._changed.notify_all()
 
+    def stop_waiting(self) -> None:
+        """From now on rows go to disk even where the spool is full."""
+        with self._changed:
+            self._stopping = lambda: True
+            self._changed.notify_all()
+
     def _wait_for_room(self) -> None:
         """Wait while the spool is full and somebody is at work on it."""
         with self._changed:
-            if self._full:
-                log.warning("shards that wait for being committed fill --spool-limit-gb: extraction waits for uploads")
+            waited = 0
             while self._full and self._thread.is_alive() and not (self._closing or self._stopping()):
+                if waited == _POLLS_BEFORE_WORD:
+                    log.warning("shards that wait for being committed fill --spool-limit-gb: waiting for commits")
+                waited += 1
                 self._changed.wait(_POLL_SECONDS)
 
     @property

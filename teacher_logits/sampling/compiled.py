@@ -19,8 +19,9 @@ _RELATIVE, _ABSOLUTE = 1e-12, 1e-300
 class Compiled(Generic[P]):
     """A function to tensors that `torch.compile` makes a few kernels of where its first argument lies on `device`.
 
-    Elsewhere `otherwise` runs, which computes the same step by step. It also runs for good where nothing can be
-    compiled (there is no C compiler, say), and where the first compiled result isn't the same.
+    Elsewhere `otherwise` runs, which computes the same step by step. It also runs for good as soon as something can't
+    be compiled (there is no C compiler, say), and where the first compiled result isn't the same. (Other types and
+    widths are compiled anew, and not compared again.)
     """
 
     def __init__(
@@ -39,9 +40,14 @@ class Compiled(Generic[P]):
         first = arguments[0]
         if self._refused or not isinstance(first, Tensor) or first.device.type != self._device:
             return self.otherwise(*arguments, **named)
-        if self._compiled is not None:
+        if self._compiled is None:
+            return self._first_call(*arguments, **named)
+        try:
             return self._compiled(*arguments, **named)
-        return self._first_call(*arguments, **named)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in the first call: another type of logits is compiled anew
+            return self._refuse(_first_line(error), *arguments, **named)
 
     @property
     def is_compiled(self) -> bool:
@@ -51,7 +57,6 @@ class Compiled(Generic[P]):
     def _first_call(self, *arguments: P.args, **named: P.kwargs) -> Tensors:
         """Compile, and hold the result against the other way's."""
         expected = self.otherwise(*arguments, **named)
-        problem = "its results differ"
         try:
             # Dynamic: another number of rows is not compiled again.
             compiled = torch.compile(self.function, dynamic=True, fullgraph=True, backend=self._backend)
@@ -62,10 +67,18 @@ class Compiled(Generic[P]):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - what a compiler raises has no common type, and the other way is as good
-            problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        self._refused = True
+            return self._refuse(_first_line(error), *arguments, **named)
+        return self._refuse("its results differ", *arguments, **named)
+
+    def _refuse(self, problem: str, *arguments: P.args, **named: P.kwargs) -> Tensors:
+        """Do without the compiled function from here on."""
+        self._refused, self._compiled = True, None
         log.warning("%s is not compiled here and slower: %s", self.function.__name__, problem)
-        return expected
+        return self.otherwise(*arguments, **named)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _same(found: Tensor, expected: Tensor) -> bool:

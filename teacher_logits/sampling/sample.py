@@ -18,7 +18,7 @@ from teacher_logits.sampling.tail import TailSample, tail_sample
 
 _ROWS_AT_ONCE, _ROWS_AT_ONCE_GPU = 64, 2048
 """Rows that are worked on together: few enough for a core's cache, enough that the work outweighs starting its many
-steps on a GPU. Memory is bounded by this, not by the number of rows."""
+steps on a GPU. Memory is bounded by this (on a CPU times torch's threads), not by the number of rows."""
 
 
 @dataclass(frozen=True)

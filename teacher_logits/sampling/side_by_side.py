@@ -32,7 +32,7 @@ def _called(task: Callable[[], T]) -> T:
 def _workers(count: int) -> ThreadPoolExecutor:
     """Threads in which torch doesn't use more."""
     pool = ThreadPoolExecutor(count, "sampling", initializer=_stay_alone)
-    all_started = threading.Barrier(count + 1)
+    all_started = threading.Barrier(count + 1, timeout=60)
     for _ in range(count):
         pool.submit(all_started.wait)
     all_started.wait()

@@ -69,7 +69,7 @@ class ExtractionConfig(SourceOptions):
     upload_size_mb: Fraction = None
     """Close a shard at this size, in memory, before --upload-every is reached; 256 MiB close it in any case."""
     spool_limit_gb: float = 50.0
-    """Shards that wait for being committed take at most this much of the cache folder; then extraction waits."""
+    """Where shards that wait for being committed take this much of the cache folder, extraction waits."""
     hub_retry_seconds: Annotated[int, option(metavar="N")] = 3600
     """How long a failing Hub is tried before the rest is left in the cache folder and the run ends with exit code 1."""
     max_runtime_minutes: Fraction = None

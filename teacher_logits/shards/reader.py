@@ -17,7 +17,7 @@ from teacher_logits.codec import (
     decode_rows,
     flat_columns,
 )
-from teacher_logits.errors import FormatError
+from teacher_logits.errors import FormatError, SettingsError
 from teacher_logits.records import Int64
 from teacher_logits.shards.schema import FORMAT_VERSION, metadata_of, shard_schema
 
@@ -86,21 +86,30 @@ def iter_distributions(shard: Shard, width: int | None = None, entries: int = 81
 
     Memory holds a row group and a part of it, however long the shard is. Small parts are also faster: their memory is
     used again instead of being fetched anew.
-    width: as for `read_distributions`, by default the largest nucleus of each part.   entries: most entries of a part;
-    a conversation that has more is a part of its own.
+    width: as for `read_distributions`, by default the largest nucleus of each part.   entries: most entries of a part,
+    at least 1; a conversation that has more is a part of its own.
+    Raises what `read_distributions` does, when the part in question is asked for.
     """
+    if entries < 1:
+        raise SettingsError(f"entries is {entries}; a part holds at least 1.")
     metadata = read_metadata(shard)
-    with _open(shard) as file:
+    with _opened(shard) as file:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=list(CONTRACT_COLUMNS))
-            for part in flat_columns(table.cast(_CONTRACT)).parts(entries):
+            with _damage_named(shard):
+                columns = flat_columns(file.read_row_group(group, columns=list(CONTRACT_COLUMNS)).cast(_CONTRACT))
+            for part in columns.parts(entries):
                 yield decode_distributions(part, metadata["logits_dtype"], width)
 
 
 @contextmanager
 def _open(shard: Shard) -> Iterator[pq.ParquetFile]:
-    with _damage_named(shard), pq.ParquetFile(shard, page_checksum_verification=True) as file:
+    with _damage_named(shard), _opened(shard) as file:
         yield file
+
+
+def _opened(shard: Shard) -> pq.ParquetFile:
+    with _damage_named(shard):
+        return pq.ParquetFile(shard, page_checksum_verification=True)
 
 
 @contextmanager

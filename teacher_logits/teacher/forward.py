@@ -57,12 +57,16 @@ class Teacher:
         """
         places = predicts_BL.nonzero()
         rows = max(1, LOGITS_BYTES // (self.vocab_size * self.logits_dtype.itemsize))
+        pieces = places.split(rows)
         kept: list[Any] = []
-        for piece in places.split(rows):
+        for number, piece in enumerate(pieces):
             chosen = torch.zeros_like(predicts_BL)
             chosen[piece[:, 0], piece[:, 1]] = True
-            with torch.inference_mode(), _decoder_once(self.model, kept):
+            once = _decoder_once(self.model, kept) if len(pieces) > 1 else contextlib.nullcontext()
+            with torch.inference_mode(), once:
                 logits = masked_logits(self.model, input_ids_BL, attention_mask_BL, chosen, self.by_hook)
+            if number == len(pieces) - 1:
+                kept.clear()  # nobody needs it while the last piece is worked on
             yield logits
 
 

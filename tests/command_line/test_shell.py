@@ -17,12 +17,12 @@ NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 )
 def test_what_the_user_has_set_stays(given: dict[str, str], spin: str | None, monkeypatch: pytest.MonkeyPatch):
     for name in NAMES:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what was there before comes back, whatever happens to it here
+        monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     share_cores()
     assert os.environ.get("GOMP_SPINCOUNT") == spin
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
 
 
 def test_threads_are_told_before_torch_is_there():

@@ -182,8 +182,40 @@ def test_a_missing_file_is_not_a_hub_id(name: str, tmp_path: Path, monkeypatch: 
 
 
 def test_a_missing_split_of_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"'test'.*\['train'\]"):
+    with pytest.raises(DatasetError, match=r"no split 'test'; it has 'train'"):
         opened(as_parquet_folder(tmp_path), split="test")
+
+
+CARD = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet\n---\n"
+
+
+def sorted_folder(folder: Path, rows: int) -> Path:
+    """As compute_lengths.py writes it: the card names the files of the split by a pattern."""
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    (folder / "README.md").write_text(CARD)
+    table = pa.Table.from_pylist([{"question": f"q{n}", "answer": f"{folder}"} for n in range(rows)])
+    pq.write_table(table, folder / "data" / "train-00000-of-00001.parquet")
+    return folder
+
+
+def test_folders_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    for place, rows in (("one", 7), ("other", 4)):
+        folder = sorted_folder(tmp_path / place / "sorted", rows)
+        assert contents(opened(folder)) == [[f"q{n}", str(folder)] for n in range(rows)]
+
+
+def test_a_folder_that_was_written_again_is_read_again(tmp_path: Path) -> None:
+    for rows in (7, 9, 4):
+        assert len(contents(opened(sorted_folder(tmp_path / "sorted", rows)))) == rows
+
+
+def test_the_card_of_a_folder_names_its_splits(tmp_path: Path) -> None:
+    folder = sorted_folder(tmp_path / "sorted", 3)
+    (folder / "README.md").write_text(CARD.replace("split: train", "split: held_out"))
+    assert len(contents(opened(folder, split="held_out"))) == 3
+    assert len(contents(opened(folder, split="held_out[:2]"))) == 2
+    with pytest.raises(DatasetError, match=r"no split 'train'; it has 'held_out'"):
+        opened(folder)
 
 
 def test_a_row_that_is_not_utf8_spoils_itself_alone(tmp_path: Path) -> None:

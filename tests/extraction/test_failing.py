@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from teacher_logits.conversations import ConversationDataset
 from teacher_logits.errors import NonFiniteLogitsError, UploadError
-from teacher_logits.extraction import batches, stations
+from teacher_logits.extraction import batches, output, stations
 from teacher_logits.extraction.batches import FiniteGuard, GPUBatchResult
 from teacher_logits.hub import folder
 from teacher_logits.records import Batch
@@ -143,6 +144,7 @@ def test_out_of_memory_halves(place: Place, reference: Place, monkeypatch: pytes
     lengths = [len(ids) for ids in stored_rows(place.folder)["input_ids"].to_pylist()]
     assert max(rows for rows, _ in shapes) > 1 and {width for _, width in shapes} <= set(lengths), "padding shrinks too"
     tried = [rows * width for rows, width in refused]
+    assert len(tried) >= 2
     assert all(later <= earlier / 2 for earlier, later in pairwise(tried)), "what doesn't fit is tried only once"
 
 
@@ -165,6 +167,56 @@ def test_other_failures_of_the_teacher_are_not_hidden(place: Place, reference: P
         place.run(max_batch_size=1)
     monkeypatch.undo()
     assert place.run(resume=True, max_batch_size=1).complete
+    assert stored_rows(place.folder).equals(stored_rows(reference.folder))
+
+
+def test_failure_while_rows_wait_for_room(place: Place, reference: Place, monkeypatch: pytest.MonkeyPatch):
+    """The output takes nothing, the spool is full, and then the teacher fails: nobody waits for the output."""
+    gate, waiting, too_late = threading.Event(), threading.Event(), threading.Event()
+    commit = folder.FolderRepository.commit
+    process = batches.gpu_process_batch
+    calls: list[int] = []
+
+    def gated(self: Any, *arguments: Any) -> None:
+        waiting.set()
+        if not gate.wait(timeout=20):
+            too_late.set()
+        commit(self, *arguments)
+
+    def fails(*arguments: Any) -> GPUBatchResult:
+        if waiting.wait(timeout=0.2):
+            calls.append(1)
+        if len(calls) > 3:
+            time.sleep(0.5)  # until the next shard is full, too
+            raise ZeroDivisionError("in the teacher")
+        return process(*arguments)
+
+    monkeypatch.setattr(folder.FolderRepository, "commit", gated)
+    monkeypatch.setattr(batches, "gpu_process_batch", fails)
+    monkeypatch.setattr(output, "_UPLOAD_GRACE_SECONDS", 0.5)
+    with pytest.raises(ZeroDivisionError, match="in the teacher"):
+        place.run(max_batch_size=1, spool_limit_gb=1e-9, upload_every=2)
+    assert not too_late.is_set()
+    gate.set()
+    wait_for_end("uploader")
+    monkeypatch.undo()
+    assert place.run(resume=True, max_batch_size=1).complete
+    assert_same_rows(place, reference)
+
+
+def wait_for_end(name: str) -> None:
+    """Of the threads of this name."""
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(20)
+
+
+def test_a_spool_that_is_full_already_is_worked_off(place: Place, reference: Place):
+    assert place.run(max_batch_size=1, spool_limit_gb=1e-9, upload_every=2).complete
+    assert_same_rows(place, reference)
+
+
+def assert_same_rows(place: Place, reference: Place) -> None:
     assert stored_rows(place.folder).equals(stored_rows(reference.folder))
 
 

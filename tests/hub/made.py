@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -91,6 +92,15 @@ def upload_everything(repository: Repository, cache: RunCache, rows: pa.Table = 
     uploader.start()
     uploader.add_rows(rows)
     uploader.finish()
+
+
+def wait_until_idle(uploader: StreamingHFUploader) -> None:
+    """Until everything that is spooled is committed."""
+    deadline = time.monotonic() + 20
+    while uploader.waiting:
+        uploader.check()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """What `load_dataset` makes of an output, in a process of its own: on the Hub and in a folder, streaming and not."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from huggingface_hub import HfApi
 
 from teacher_logits.hub import FolderRepository
 from teacher_logits.journal import RunCache
-from tests.hub.made import REPO, ROWS, hub, upload_everything
+from tests.hub.made import REPO, ROWS, hub, make_uploader, prepared, upload_everything, wait_until_idle
 from tests.hub_server import HubServer, hub_environment
 
 SCRIPT = """
@@ -49,6 +50,35 @@ def test_load_dataset(server: HubServer, api: HfApi, cache: RunCache, tmp_path: 
     expected = json.loads(json.dumps(ROWS.to_pydict(), default=lambda value: value.hex()))
     assert found[0][2] == expected, "every value of every column"
     assert all(index == list(range(40)) for _, _, index in found[1:])
+
+
+GROWING = """
+import sys
+from datasets import load_dataset
+print(len(load_dataset(sys.argv[1], split="train")))
+"""
+
+
+def test_folders_of_one_name_and_one_that_grew(cache: RunCache, tmp_path: Path):
+    """`load_dataset` keeps what it has read of a folder: it must see that this is another one, or has more now."""
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+
+    def rows(folder: Path) -> int | str:
+        command = [sys.executable, "-c", GROWING, str(folder)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        return int(done.stdout) if done.returncode == 0 else done.stderr
+
+    for place, count in (("one", 40), ("other", 10)):
+        upload_everything(FolderRepository(tmp_path / place / "logits"), cache, rows=ROWS.slice(0, count))
+        assert rows(tmp_path / place / "logits") == count
+    growing = make_uploader(prepared(FolderRepository(tmp_path / "grown")), cache)
+    growing.start()
+    growing.add_rows(ROWS.slice(0, 10))
+    wait_until_idle(growing)
+    assert rows(tmp_path / "grown") == 10
+    growing.add_rows(ROWS.slice(10))
+    growing.finish()
+    assert rows(tmp_path / "grown") == 40
 
 
 @pytest.mark.parametrize("split", ["train", "validation-2.x"])

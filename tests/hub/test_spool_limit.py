@@ -1,5 +1,6 @@
 """A full spool: rows wait, none is lost, and nobody waits for ever."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -83,6 +84,29 @@ def test_a_run_that_stops_does_not_wait(repository: Gated, cache: RunCache):
     assert not adding.is_alive() and len(spooled(cache)) == ROWS.num_rows, "everything is on disk"
     repository.gate.set()
     assert uploader.finish()
+
+
+def test_a_run_that_fails_does_not_wait(repository: Gated, cache: RunCache):
+    uploader = make_uploader(prepared(repository), cache, spool_bytes=1)
+    uploader.start()
+    adding = in_thread(lambda: uploader.add_rows(ROWS))
+    until(lambda: uploader.waiting)
+    uploader.stop_waiting()
+    adding.join(20)
+    assert not adding.is_alive() and len(spooled(cache)) == ROWS.num_rows
+    repository.gate.set()
+    assert uploader.finish()
+
+
+def test_long_waiting_is_told_once(repository: Gated, cache: RunCache, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING, "teacher_logits"):
+        uploader = make_uploader(prepared(repository), cache, spool_bytes=1)
+        uploader.start()
+        adding = in_thread(lambda: uploader.add_rows(ROWS))
+        until(lambda: "--spool-limit-gb" in caplog.text)
+        repository.gate.set()
+        adding.join(20)
+        assert uploader.finish() and caplog.text.count("--spool-limit-gb") == 1
 
 
 def test_uploading_that_failed_is_not_waited_for(repository: Gated, cache: RunCache):

@@ -29,19 +29,11 @@ from tests.hub.made import (
     shard,
     spooled,
     upload_everything,
+    wait_until_idle,
 )
 from tests.hub_server import Fault, HubServer
 
 COMMIT = r"/commit/"
-
-
-def wait_until_idle(uploader: uploader_module.StreamingHFUploader) -> None:
-    """Until everything that is spooled is committed."""
-    deadline = time.monotonic() + 20
-    while uploader.waiting:
-        uploader.check()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)

@@ -73,6 +73,21 @@ def test_the_other_way_where_compiling_fails_or_gives_something_else(function, c
     assert len(caplog.records) == 1 and function.__name__ in caplog.text
 
 
+def test_the_other_way_where_a_later_call_cannot_be_compiled(caplog: pytest.LogCaptureFixture):
+    def picky(x: Tensor) -> tuple[Tensor, ...]:
+        if x.dtype == torch.float64:
+            return (torch.tensor(x.tolist(), dtype=x.dtype) * 2,)
+        return (x * 2,)
+
+    both = Compiled(picky, otherwise=doubled, device="cpu", backend="aot_eager")
+    assert torch.equal(both(torch.tensor([3.0, 4.0]))[0], torch.tensor([6.0, 8.0])) and both.is_compiled
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            wide = torch.tensor([3.0, 4.0, 5.0], dtype=torch.float64)
+            assert torch.equal(both(wide)[0], wide * 2)
+    assert not both.is_compiled and caplog.text.count("is not compiled here") == 1
+
+
 def test_nothing_is_compiled_on_another_device():
     both = Compiled(plus_one, otherwise=doubled, device="cuda", backend="aot_eager")
     assert torch.equal(both(torch.tensor([3.0]))[0], torch.tensor([6.0]))

@@ -101,3 +101,17 @@ def test_nulls_in_a_file(shard: Path):
     pq.write_table(table.set_column(table.column_names.index("top_min"), "top_min", nulls), shard)
     with pytest.raises(FormatError, match="top_min has nulls"):
         read_distributions(shard)
+
+
+def test_what_the_caller_does_is_not_damage(shard: Path):
+    """An error that is thrown into the loop comes out as it is."""
+    parts = iter_distributions(shard, entries=5)
+    next(parts)
+    with pytest.raises(ValueError, match="the caller's own"):
+        parts.throw(ValueError("the caller's own"))
+
+
+@pytest.mark.parametrize("entries", [0, -1])
+def test_parts_without_entries(entries: int, shard: Path):
+    with pytest.raises(SettingsError, match=f"entries is {entries}"):
+        next(iter_distributions(shard, entries=entries))

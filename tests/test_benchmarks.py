@@ -1,0 +1,93 @@
+"""Every benchmark runs to its end on the smallest figures, and its tables have a figure in every cell."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a benchmark's main in this process and give its output."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def run(name: str, *arguments: str, **replaced: object) -> str:
+        module = importlib.import_module(name)
+        assert isinstance(module, ModuleType) and Path(str(module.__file__)).parent == FOLDER
+        for attribute, value in replaced.items():
+            monkeypatch.setattr(module, attribute, value)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        module.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of all tables, without headers. Raises where a row hasn't the cells of its header."""
+    rows, width, begun = [], 0, False
+    for line in text.splitlines():
+        cells = line.strip("|").split("|")
+        if not line.startswith("|"):
+            width = 0
+        elif not width:
+            width, begun = len(cells), False
+        elif set(line) <= set("|-"):
+            begun = True
+        else:
+            assert begun and len(cells) == width
+            rows.append([cell.strip() for cell in cells])
+    return rows
+
+
+def test_sampling(printed):
+    rows = table_rows(printed("sampling", "--rows", "4", "--repeats", "1", VOCABULARIES=(320, 1000)))
+    assert len(rows) == 8 and all(cell for row in rows for cell in row)
+    assert all(float(row[3]) >= 1 and float(row[-1]) > 0 for row in rows), "nuclei and bytes"
+
+
+def test_codec(printed):
+    rows = table_rows(printed("codec", "--entries", "2000", "--repeats", "1"))
+    assert len(rows) == 18 and float(rows[9][-1]) < float(rows[-1][-1])
+
+
+def tiny() -> object:
+    return importlib.import_module("models").TINY
+
+
+def test_overhead(printed):
+    sys.path.insert(0, str(FOLDER))
+    rows = table_rows(printed("overhead", "--tokens", "128", "--repeats", "1", HALF_BILLION=tiny(), SMALL=(tiny(),)))
+    assert len(rows) == 3 and all(cell for row in rows for cell in row)
+
+
+def test_end_to_end(printed, tmp_path: Path):
+    arguments = ("--conversations", "4", "--tokens", "32", "--repeats", "1", "--threads", "1")
+    shown = printed("end_to_end", *arguments, CASES=((tiny(), "float32"),))
+    rows = table_rows(shown)
+    assert [row[0] for row in rows] == list(importlib.import_module("end_to_end").STATIONS)
+    shares = {row[0]: float(row[1].split()[0]) for row in rows}
+    assert 0 < shares["forward"] < 100 and shares["sampling"] > 0 and shares["writing"] > 0
+
+
+def test_scaling(printed):
+    rows = table_rows(printed("scaling", "--conversations", "8", "16"))
+    assert [row[0] for row in rows] == ["8", "16"] and all(rows[1])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="measures for minutes where there is a GPU")
+def test_cuda_without_a_gpu(printed):
+    assert printed("cuda") == "no CUDA device: nothing measured\n"
