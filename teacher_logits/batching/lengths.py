@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import tempfile
 import threading
@@ -176,7 +177,7 @@ def _in_workers(renderer: ChatRenderer, chunks: Iterator[Chunk], processes: int)
     """Count in worker processes, with a bounded number of chunks under way."""
     # Spawned, not forked: a fork would copy the threads' locks of libraries that are already loaded.
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder, _one_thread_each():
+    with tempfile.TemporaryDirectory() as folder, _environment_of_workers():
         # Not as an argument: megabytes of it would make each worker's start wait for the one before.
         path = Path(folder) / "renderer"
         path.write_bytes(_packed(renderer))
@@ -203,9 +204,25 @@ def _packed(renderer: ChatRenderer) -> bytes:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes that are started here compute in one thread: there is one for each core."""
-    ours = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+def _ctrl_c_held() -> Iterator[None]:
+    """Processes that are started here never see Ctrl+C, from their first instant on: the parent decides when to stop.
+    What comes meanwhile reaches the parent afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _environment_of_workers() -> Iterator[None]:
+    """Processes that are started here compute in one thread, as there is one for each core; and the one that clears
+    away semaphores does so without a word where this process is killed."""
+    warnings = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker")))
+    ours = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": warnings}
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:
@@ -220,7 +237,8 @@ def _one_thread_each() -> Iterator[None]:
 def _in_order(submit: Callable[..., Future[Counted]], chunks: Iterator[Chunk], ahead: int) -> Iterator[Counted]:
     waiting: deque[Future[Counted]] = deque()
     for chunk in chunks:
-        waiting.append(submit(_count_in_worker, chunk))
+        with _ctrl_c_held():  # this may start a worker
+            waiting.append(submit(_count_in_worker, chunk))
         if len(waiting) > ahead:
             yield waiting.popleft().result()
     while waiting:
@@ -229,17 +247,18 @@ def _in_order(submit: Callable[..., Future[Counted]], chunks: Iterator[Chunk], a
 
 def _start_worker(path: Path) -> None:
     global _renderer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it can't be held
+    threading.Thread(target=_end_with_parent, args=(path,), daemon=True).start()
     packed = pickle.loads(path.read_bytes())  # noqa: S301 (the parent wrote it, in a folder of its own)
     _renderer = packed.build() if isinstance(packed, RendererSpec) else packed
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+def _end_with_parent(path: Path) -> None:
+    """A worker whose parent was killed would wait for work for ever, and the parent's file would stay."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    shutil.rmtree(path.parent, ignore_errors=True)
     os._exit(1)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from teacher_logits.batching import LengthTable, count_lengths
 from teacher_logits.conversations import ChatRenderer, load_tokenizer, open_source, renderer_spec, select_rows
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import OutputError
+from teacher_logits.extraction.summary import SHOWN_REASONS
 from teacher_logits.hub import folder_mark, open_repository, patiently
 from teacher_logits.hub.repository import Addition
 from teacher_logits.records import Int64
@@ -44,7 +46,8 @@ class LengthsSummary:
     address: str
     lengths: Int64
     """[n], longest first."""
-    skipped: dict[str, int] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Conversations that were left out, by reason."""
 
     def text(self) -> str:
         """A few lines for the end."""
@@ -54,7 +57,9 @@ class LengthsSummary:
             f"{self.lengths.mean() if len(self.lengths) else 0:,.0f}, median {q[0]:,.0f}, 90 % {q[1]:,.0f}, "
             f"99 % {q[2]:,.0f}, longest {self.lengths.max(initial=0):,}"
         ]
-        lines += [f"left out {count:,}: {reason}" for reason, count in self.skipped.items()]
+        lines += [f"left out {count:,}: {reason}" for reason, count in self.skipped.most_common(SHOWN_REASONS)]
+        if len(self.skipped) > SHOWN_REASONS:
+            lines.append(f"left out for {len(self.skipped) - SHOWN_REASONS:,} other reasons")
         lines.append(f"written to {self.address}")
         return "\n".join(lines)
 
@@ -82,9 +87,7 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
         additions = _write_files(source, rows, table, order, Path(scratch))
         old = [path for path in found.shards if path not in additions]
         patiently(lambda: repository.commit(additions, old, "Add sorted dataset"))
-    reasons = list(table.reasons.values())
-    skipped = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
-    return LengthsSummary(repository.address, table.lengths[order], skipped)
+    return LengthsSummary(repository.address, table.lengths[order], Counter(table.reasons.values()))
 
 
 def _write_files(source: Source, rows: Int64, table: LengthTable, order: Int64, scratch: Path) -> dict[str, Addition]:

@@ -55,6 +55,7 @@ def sample(
     return SparseDistribution(*(torch.cat(fields).cpu().numpy() for fields in zip(*groups, strict=True)))
 
 
+@torch.no_grad()
 def _sample_rows(
     logits_PV: Tensor, token_P: Tensor, index_P: Tensor, position_P: Tensor, settings: SamplingSettings
 ) -> tuple[Tensor, ...]:

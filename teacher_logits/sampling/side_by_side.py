@@ -33,9 +33,13 @@ def _workers(count: int) -> ThreadPoolExecutor:
     """Threads in which torch doesn't use more."""
     pool = ThreadPoolExecutor(count, "sampling", initializer=_stay_alone)
     all_started = threading.Barrier(count + 1, timeout=60)
-    for _ in range(count):
-        pool.submit(all_started.wait)
-    all_started.wait()
+    try:
+        for _ in range(count):
+            pool.submit(all_started.wait)
+        all_started.wait()
+    except RuntimeError:  # there can't be so many threads: nobody is to wait for the missing ones
+        all_started.abort()
+        raise
     # OpenMP keeps the number for each thread, but MKL for all: say again what the others had.
     torch.set_num_threads(count)
     return pool

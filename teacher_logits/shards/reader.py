@@ -23,6 +23,7 @@ from teacher_logits.shards.schema import FORMAT_VERSION, metadata_of, shard_sche
 
 Shard = Path | str | IO[bytes]
 
+_LOGITS_DTYPES = ("float64", "float32", "bfloat16", "float16")
 _CONTRACT = pa.schema([shard_schema().field(name) for name in CONTRACT_COLUMNS])
 
 
@@ -47,15 +48,21 @@ def read_metadata(shard: Shard) -> dict[str, Any]:
 
 
 def read_indices(shard: Shard) -> Int64:
-    """The source numbers (`index`) of a shard's rows, reading that column alone."""
+    """The source numbers (`index`) of a shard's rows, reading that column alone.
+
+    Raises FormatError where it is damaged, or one is missing.
+    """
     with _open(shard) as file:
-        return file.read(columns=["index"]).column("index").to_numpy().astype(np.int64)
+        column = _whole(file.read(columns=["index"]), file.metadata.num_rows).column("index")
+        if column.null_count:
+            raise ValueError("index has nulls.")
+        return column.to_numpy().astype(np.int64)
 
 
 def read_table(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a shard. Raises FormatError where it is damaged."""
     with _open(shard) as file:
-        return file.read(columns=None if columns is None else list(columns))
+        return _whole(file.read(columns=None if columns is None else list(columns)), file.metadata.num_rows)
 
 
 def read_entries(shard: Shard) -> Entries:
@@ -63,10 +70,10 @@ def read_entries(shard: Shard) -> Entries:
 
     Raises FormatError where columns are missing, of other types, have nulls, or don't belong together.
     """
-    metadata = read_metadata(shard)
+    dtype = _logits_dtype(shard)
     table = read_table(shard, CONTRACT_COLUMNS)
     with _damage_named(shard):
-        return decode_rows(table.cast(_CONTRACT), metadata["logits_dtype"])
+        return decode_rows(_contract(table), dtype)
 
 
 def read_distributions(shard: Shard, width: int | None = None) -> Distributions:
@@ -75,10 +82,10 @@ def read_distributions(shard: Shard, width: int | None = None) -> Distributions:
     width: columns of the arrays' nucleus part; by default the largest nucleus there.
     Raises FormatError as `read_entries` does, SettingsError where a nucleus is larger than `width`.
     """
-    metadata = read_metadata(shard)
+    dtype = _logits_dtype(shard)
     table = read_table(shard, CONTRACT_COLUMNS)
     with _damage_named(shard):
-        return decode_distributions(flat_columns(table.cast(_CONTRACT)), metadata["logits_dtype"], width)
+        return decode_distributions(flat_columns(_contract(table)), dtype, width)
 
 
 def iter_distributions(shard: Shard, width: int | None = None, entries: int = 8192) -> Iterator[Distributions]:
@@ -92,13 +99,24 @@ def iter_distributions(shard: Shard, width: int | None = None, entries: int = 81
     """
     if entries < 1:
         raise SettingsError(f"entries is {entries}; a part holds at least 1.")
-    metadata = read_metadata(shard)
+    dtype = _logits_dtype(shard)
     with _opened(shard) as file:
         for group in range(file.num_row_groups):
             with _damage_named(shard):
-                columns = flat_columns(file.read_row_group(group, columns=list(CONTRACT_COLUMNS)).cast(_CONTRACT))
+                table = file.read_row_group(group, columns=list(CONTRACT_COLUMNS))
+                columns = flat_columns(_contract(_whole(table, file.metadata.row_group(group).num_rows)))
             for part in columns.parts(entries):
-                yield decode_distributions(part, metadata["logits_dtype"], width)
+                yield decode_distributions(part, dtype, width)
+
+
+def _logits_dtype(shard: Shard) -> str:
+    """What its logits are to be rounded to. Raises FormatError where that isn't known."""
+    dtype = read_metadata(shard).get("logits_dtype")
+    if dtype not in _LOGITS_DTYPES:
+        raise FormatError(
+            f"{_name(shard)} says that its logits are of type {dtype!r}; known are {', '.join(_LOGITS_DTYPES)}."
+        )
+    return str(dtype)
 
 
 @contextmanager
@@ -108,8 +126,38 @@ def _open(shard: Shard) -> Iterator[pq.ParquetFile]:
 
 
 def _opened(shard: Shard) -> pq.ParquetFile:
+    """Raises FormatError for what isn't a Parquet file, or says two things of how many rows it has."""
     with _damage_named(shard):
-        return pq.ParquetFile(shard, page_checksum_verification=True)
+        file = pq.ParquetFile(shard, page_checksum_verification=True)
+        footer = file.metadata
+        rows = sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups))
+        if rows != footer.num_rows:
+            file.close()
+            raise ValueError(f"its row groups have {rows} rows, its footer says {footer.num_rows}")
+        return file
+
+
+def _whole(table: pa.Table, rows: int) -> pa.Table:
+    """The table. Raises ValueError where it hasn't so many rows: a reader gives fewer for some damages."""
+    if table.num_rows != rows:
+        raise ValueError(f"{table.num_rows} rows can be read, its footer says {rows}")
+    return table
+
+
+def _contract(table: pa.Table) -> pa.Table:
+    """The contract's columns in its types. Raises ValueError for others, but for lists with long offsets."""
+    for field in _CONTRACT:
+        found = table.schema.field(field.name).type
+        if _plain(found) != _plain(field.type):
+            raise ValueError(f"column {field.name} is {found}, not {field.type}")
+    return table.cast(_CONTRACT)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """A type without what makes no difference: the width of offsets, names and nullability of items."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(kind.value_type)
+    return pa.binary() if pa.types.is_large_binary(kind) else kind
 
 
 @contextmanager

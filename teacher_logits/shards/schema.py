@@ -46,6 +46,14 @@ def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
 
 
 def metadata_of(schema: pa.Schema) -> dict[str, Any] | None:
-    """The metadata that `with_metadata` put there, or None."""
+    """The metadata that `with_metadata` put there, or None. Raises ValueError for anything else under its name."""
     text = (schema.metadata or {}).get(METADATA_KEY)
-    return None if text is None else json.loads(text)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its metadata is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"its metadata is {content!r:.40}, not an object")
+    return content

@@ -39,6 +39,9 @@ class Teacher:
     """Type of the logits themselves (float32 where the model caps them in float32)."""
     by_hook: bool
     """Whether rows are chosen by a hook on the output embedding, for models without `logits_to_keep`."""
+    decoder_once: bool = True
+    """Whether logits in pieces need the decoder's work only once. Not for models that call it several times, or change
+    what it gave."""
 
     @property
     def bytes_per_number(self) -> int:
@@ -62,12 +65,16 @@ class Teacher:
         for number, piece in enumerate(pieces):
             chosen = torch.zeros_like(predicts_BL)
             chosen[piece[:, 0], piece[:, 1]] = True
-            once = _decoder_once(self.model, kept) if len(pieces) > 1 else contextlib.nullcontext()
-            with torch.inference_mode(), once:
+            with torch.inference_mode(), self._decoder(kept if len(pieces) > 1 else None):
                 logits = masked_logits(self.model, input_ids_BL, attention_mask_BL, chosen, self.by_hook)
             if number == len(pieces) - 1:
                 kept.clear()  # nobody needs it while the last piece is worked on
             yield logits
+
+    def _decoder(self, kept: list[Any] | None) -> contextlib.AbstractContextManager[None]:
+        if kept is None or not self.decoder_once:
+            return contextlib.nullcontext()
+        return _decoder_once(self.model, kept)
 
 
 def masked_logits(
@@ -148,7 +155,7 @@ def load_teacher(
             "tokens only. Use the tokenizer that belongs to the model."
         )
     device = model.get_input_embeddings().weight.device
-    sample, by_hook = _find_masked_logits(model, device, min(embeddings, tokenizer_length))
+    sample, by_hook, once = _find_masked_logits(model, device, min(embeddings, tokenizer_length))
     width = sample.shape[-1]
     return Teacher(
         model=model,
@@ -158,6 +165,7 @@ def load_teacher(
         vocab_used=vocabulary_in_use(config, identity.name, width, tokenizer_length),
         logits_dtype=sample.dtype,
         by_hook=by_hook,
+        decoder_once=once,
     )
 
 
@@ -222,9 +230,12 @@ def _require_all_weights(name: str, missing: Iterable[str]) -> None:
         )
 
 
-def _find_masked_logits(model: "PreTrainedModel", device: torch.device, vocabulary: int) -> tuple[Tensor, bool]:
-    """A few rows of logits, and whether they need the hook. Both ways are held against the full logits of a short
-    batch, since some models still slice the old way. Raises TeacherError where neither agrees."""
+def _find_masked_logits(model: "PreTrainedModel", device: torch.device, vocabulary: int) -> tuple[Tensor, bool, bool]:
+    """A few rows of logits, whether they need the hook, and whether the decoder need run only once for several pieces.
+
+    Every way is held against the full logits of a short batch, since some models still slice the old way, and a model's
+    own code may do anything. Raises TeacherError where neither hook nor argument agrees.
+    """
     ids = (torch.arange(16, device=device).view(2, 8) * 37 + 11) % vocabulary
     attention = torch.ones_like(ids)
     attention[1, 6:] = 0
@@ -236,11 +247,25 @@ def _find_masked_logits(model: "PreTrainedModel", device: torch.device, vocabula
             with contextlib.suppress(TypeError, ValueError, IndexError, AttributeError, RuntimeError):
                 rows = masked_logits(model, ids, attention, chosen, by_hook)
                 if rows.shape == full.shape and _close(rows, full):
-                    return rows, by_hook
+                    return rows, by_hook, _decoder_once_suffices(model, ids, attention, chosen, by_hook, full)
     raise TeacherError(
         f"{type(model).__name__} gives no logits for chosen positions: neither logits_to_keep nor a hook on its output "
         "embedding agrees with its full logits. This architecture is not supported."
     )
+
+
+def _decoder_once_suffices(
+    model: "PreTrainedModel", ids_BL: Tensor, attention_BL: Tensor, chosen_BL: Tensor, by_hook: bool, full_PV: Tensor
+) -> bool:
+    """Whether pieces of one row, with the decoder's work kept from the first, are those of the full logits."""
+    kept: list[Any] = []
+    rows = []
+    for place in chosen_BL.nonzero():
+        alone = torch.zeros_like(chosen_BL)
+        alone[place[0], place[1]] = True
+        with _decoder_once(model, kept):
+            rows.append(masked_logits(model, ids_BL, attention_BL, alone, by_hook))
+    return _close(torch.cat(rows), full_PV)
 
 
 def _close(rows: Tensor, full: Tensor) -> bool:

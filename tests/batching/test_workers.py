@@ -5,7 +5,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,34 +190,47 @@ class TestFailures:
             counted(spec, 2, [*CHATS, Conversation(0, [{"role": DiesOnArrival()}]), *CHATS])
 
     @pytest.mark.skipif(os.name != "posix", reason="kills")
-    def test_no_worker_outlives_a_parent_that_is_killed(self, spec: RendererSpec) -> None:
+    @pytest.mark.parametrize(
+        ("row", "number"), [(100, signal.SIGKILL), (100, signal.SIGINT), (1, signal.SIGINT)], ids=str
+    )
+    def test_nothing_outlives_a_parent_that_is_killed(
+        self, row: int, number: int, spec: RendererSpec, tmp_path: Path
+    ) -> None:
+        """Neither workers, nor their file, nor a traceback of theirs: while they count, or (row 1) come to life."""
         program = (
-            "import multiprocessing, sys, time\n"
+            "import multiprocessing, signal, sys, time\n"
             "import numpy as np\n"
             "from teacher_logits.batching import lengths\n"
             "from teacher_logits.conversations import RendererSpec\n"
             "from tests.batching.test_workers import CHATS\n"
             "class Endless:\n"
             "    def conversations(self, rows):\n"
-            "        if rows[0] == 100:\n"
+            f"        if rows[0] == {row}:\n"
             "            print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
             "            time.sleep(100)\n"
             "        return [CHATS[0]]\n"
+            "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
             "lengths.CHUNK = 1\n"
             f"lengths.count_lengths(Endless(), np.arange(1000), {spec}, 2)\n"
         )
-        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
-            assert parent.stdout is not None
+        with subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            start_new_session=True,
+        ) as parent:
+            assert parent.stdout is not None and parent.stderr is not None
             workers = [int(pid) for pid in parent.stdout.readline().split()]
-            parent.send_signal(signal.SIGKILL)
-        assert len(workers) == 2
-        for _ in range(1200):
-            if not any(map(runs, workers)):
-                return
-            time.sleep(0.05)
-        for pid in workers:
-            os.kill(pid, signal.SIGKILL)
-        pytest.fail("they wait for work for ever")
+            if number == signal.SIGINT:
+                os.killpg(parent.pid, number)  # as a terminal does
+            else:
+                parent.send_signal(number)
+            said = parent.stderr.read()  # until the last of them has ended
+        assert len(workers) == (2 if row > 1 else 1) and "Traceback" not in said and "leaked" not in said, said
+        assert not any(map(runs, workers))
+        assert not list(tmp_path.glob("*/renderer"))
 
 
 def runs(pid: int) -> bool:

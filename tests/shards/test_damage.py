@@ -146,3 +146,68 @@ def test_columns_that_dont_belong_together(shard: Path, read: Callable[[Path], A
     pq.write_table(table.set_column(table.column_names.index("top_indices_low"), "top_indices_low", turned), shard)
     with pytest.raises(FormatError, match="don't belong together"):
         read(shard)
+
+
+def with_metadata(shard: Path, content: bytes) -> None:
+    pq.write_table(pq.read_table(shard).replace_schema_metadata({METADATA_KEY: content}), shard)
+
+
+@pytest.mark.parametrize("read", [*DECODERS, read_metadata])
+@pytest.mark.parametrize("content", [b"[1]", b"5", b'"x"', b"null", b"[" * 100_000])
+def test_metadata_that_is_no_object(shard: Path, read: Callable[[Path], Any], content: bytes):
+    with_metadata(shard, content)
+    with pytest.raises(FormatError, match=f"{shard.name} can't be read .*metadata"):
+        read(shard)
+
+
+@pytest.mark.parametrize("dtype", [None, "bf16", ["float32"], 16])
+def test_another_type_of_logits(shard: Path, dtype: Any):
+    with_metadata(shard, json.dumps(read_metadata(shard) | {"logits_dtype": dtype}).encode())
+    for read in DECODERS:
+        with pytest.raises(FormatError, match="says that its logits are of type"):
+            read(shard)
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        ("top_indices_low", pa.list_(pa.bool_())),
+        ("top_indices_low", pa.list_(pa.int32())),
+        ("top_min", pa.list_(pa.float64())),
+        ("logsumexp", pa.list_(pa.string())),
+        ("num_tokens", pa.int64()),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("read", DECODERS)
+def test_types_that_could_be_converted(shard: Path, read: Callable[[Path], Any], column: str, kind: pa.DataType):
+    table = pq.read_table(shard)
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, table.column(column).cast(kind)), shard)
+    with pytest.raises(FormatError, match=f"column {column} is "):
+        read(shard)
+
+
+@pytest.mark.parametrize("read", [read_indices, read_table])
+def test_a_footer_that_says_two_numbers_of_rows(shard: Path, read: Callable[[Path], Any]):
+    """No single flipped bit makes rows vanish."""
+    rows, content = read_table(shard).num_rows, shard.read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little") + FOOTER_TAIL
+    for place in range(len(content) - footer, len(content) - FOOTER_TAIL, 4):
+        for bit in (1, 3):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            shard.write_bytes(changed)
+            try:
+                found = read(shard)
+            except FormatError:
+                continue
+            assert len(found) == rows, (place, bit)
+
+
+def test_indices_with_gaps(shard: Path):
+    table = pq.read_table(shard)
+    numbers = pa.array([None, *table["index"].to_pylist()[1:]], pa.int32())
+    pq.write_table(table.set_column(0, "index", numbers), shard)
+    with pytest.raises(FormatError, match="index has nulls"):
+        read_indices(shard)

@@ -63,6 +63,7 @@ class TestEveryArchitecture:
     def test_rows_of_the_full_logits(self, architecture: str, save_tiny_teacher: Callable[..., Path]) -> None:
         teacher = teacher_of(save_tiny_teacher(architecture))
         assert (teacher.vocab_size, teacher.vocab_used, teacher.by_hook) == (WIDTH, WIDTH, False)
+        assert teacher.decoder_once
         ids, attention, chosen = batch()
         (rows,) = teacher.logits(ids, attention, chosen)
         assert rows.shape == (int(chosen.sum()), WIDTH)
@@ -226,6 +227,26 @@ class HookedInVain(WithoutArgument):
         return torch.nn.Identity()
 
 
+class TwoPasses(LlamaForCausalLM):
+    """Calls its decoder twice, as guided models do."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Any = None, logits_to_keep: Any = 0, **_: Any) -> Any:
+        given = {"logits_to_keep": logits_to_keep, "use_cache": False}
+        plain = super().forward(input_ids, attention_mask, **given).logits
+        unguided = super().forward(torch.full_like(input_ids, 5), attention_mask, **given).logits
+        return CausalLMOutput(logits=plain - 0.5 * unguided)
+
+
+class ScaledInPlace(LlamaForCausalLM):
+    """Changes what its decoder gave, where it stands."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Any = None, logits_to_keep: Any = 0, **_: Any) -> Any:
+        hidden = self.model(input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        hidden.mul_(0.5)
+        kept = hidden[logits_to_keep] if isinstance(logits_to_keep, Tensor) else hidden
+        return CausalLMOutput(logits=self.lm_head(kept))
+
+
 def as_class(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
     model = tiny_model()
     model.__class__ = kind
@@ -244,6 +265,21 @@ class TestOtherModels:
         ids, attention, chosen = batch()
         (rows,) = teacher.logits(ids, attention, chosen)
         assert torch.equal(rows, full(tiny_model(), ids, attention)[chosen])
+
+    @pytest.mark.parametrize("kind", [TwoPasses, ScaledInPlace])
+    def test_pieces_run_the_whole_model_where_that_is_needed(
+        self, kind: type[LlamaForCausalLM], tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = as_class(kind)
+        monkeypatch.setattr(forward, "_load", lambda *arguments: model)
+        teacher = teacher_of(tiny_teacher)
+        assert not teacher.decoder_once
+        ids, attention, chosen = batch()
+        (whole,) = teacher.logits(ids, attention, chosen)
+        monkeypatch.setattr(forward, "LOGITS_BYTES", 3 * WIDTH * 4)
+        pieces = list(teacher.logits(ids, attention, chosen))
+        assert len(pieces) > 3
+        assert torch.allclose(torch.cat(pieces), whole, **CLOSE)
 
     @pytest.mark.parametrize("kind", [WithoutHead, HookedInVain])
     def test_neither_way_is_refused(
