@@ -24,6 +24,14 @@ from models import TINY, save_teacher, write_chats
 from teacher_logits.command_line.shell import quiet_libraries
 
 PROGRAM = Path(__file__).resolve().parent.parent / "extract_logits.py"
+LAUNCHER = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=sys.stderr)
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A small process between: what a process held before its program was loaded, a copy of its parent, counts, too."""
 HEADER = (
     "conversations",
     "run, s",
@@ -62,13 +70,12 @@ def run(folder: Path, teacher: Path, chats: Path, *more: str) -> Cost:
     environment = os.environ | {"HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
     began = time.perf_counter()
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+        launcher = [sys.executable, "-c", LAUNCHER, *command]
+        ended = subprocess.run(launcher, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+    if ended.returncode:
         raise SystemExit((folder / "log").read_text())
     unit = 1 if sys.platform == "darwin" else 1024
-    return Cost(time.perf_counter() - began, usage.ru_maxrss * unit)
+    return Cost(time.perf_counter() - began, int(ended.stdout) * unit)
 
 
 def main() -> None:
