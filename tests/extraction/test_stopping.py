@@ -206,3 +206,22 @@ def test_stopped_while_the_hub_is_away(
     server.clear_faults()
     assert place.run(resume=True, limit=6).complete
     assert rows_of(server.files(REPO)).num_rows == 6
+
+
+def test_waiting_for_room_is_no_part_of_a_batch(longer: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A batch's duration decides how much time the limit keeps back; an output that was away for long must not."""
+    clocks: list[TimedShutdown] = []
+    submit = extract.AsyncPostProcessor.submit
+
+    def clock(minutes: float | None) -> TimedShutdown:
+        clocks.append(TimedShutdown(minutes))
+        return clocks[-1]
+
+    def slowly(self: extract.AsyncPostProcessor, item: object) -> None:
+        time.sleep(2.0 if len(clocks[0]._durations) == 1 else 0.0)
+        submit(self, item)
+
+    monkeypatch.setattr(extract, "TimedShutdown", clock)
+    monkeypatch.setattr(extract.AsyncPostProcessor, "submit", slowly)
+    assert elsewhere(longer, tmp_path).run(max_batch_size=8, max_runtime_minutes=600).complete
+    assert 0 < max(clocks[0]._durations) < 2.0
