@@ -6,7 +6,8 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -208,20 +209,23 @@ def test_stopped_while_the_hub_is_away(
     assert rows_of(server.files(REPO)).num_rows == 6
 
 
-def test_waiting_for_room_is_no_part_of_a_batch(longer: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A batch's duration decides how much time the limit keeps back; an output that was away for long must not."""
-    clocks: list[TimedShutdown] = []
-    submit = extract.AsyncPostProcessor.submit
+def test_handing_over_is_no_part_of_a_batch(longer: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A batch's duration decides how much time the limit keeps back; waiting for a full spool must not count."""
+    inside: list[bool] = [False]
+    batch, submit, submitted = TimedShutdown.batch, extract.AsyncPostProcessor.submit, []
 
-    def clock(minutes: float | None) -> TimedShutdown:
-        clocks.append(TimedShutdown(minutes))
-        return clocks[-1]
+    @contextmanager
+    def timed(self: TimedShutdown) -> Iterator[None]:
+        with batch(self):
+            inside[0] = True
+            yield
+            inside[0] = False
 
-    def slowly(self: extract.AsyncPostProcessor, item: object) -> None:
-        time.sleep(2.0 if len(clocks[0]._durations) == 1 else 0.0)
+    def recorded(self: extract.AsyncPostProcessor, item: object) -> None:
+        submitted.append(inside[0])
         submit(self, item)
 
-    monkeypatch.setattr(extract, "TimedShutdown", clock)
-    monkeypatch.setattr(extract.AsyncPostProcessor, "submit", slowly)
+    monkeypatch.setattr(TimedShutdown, "batch", timed)
+    monkeypatch.setattr(extract.AsyncPostProcessor, "submit", recorded)
     assert elsewhere(longer, tmp_path).run(max_batch_size=8, max_runtime_minutes=600).complete
-    assert 0 < max(clocks[0]._durations) < 2.0
+    assert submitted and not any(submitted)
