@@ -39,17 +39,15 @@ def arrival_uniforms(seed: int, index_P: Tensor, position_P: Tensor, first: int,
     index_P, position_P: int64 [P], each in [0, 2^32) (a negative index stands for index + 2^32).
     Returns marks and waits, float64 [P, count], multiples of 2^-53: with 53 random bits the largest would round to 1.
     """
-    words = _words(index_P, position_P, seed & _LOW32, seed >> 32, first, count)
+    arrivals = torch.arange(first, first + count, dtype=torch.int64, device=index_P.device)
+    words = _words(index_P, position_P, arrivals, seed & _LOW32, seed >> 32)
     return _uniform(words[0], words[1]), _uniform(words[2], words[3])
 
 
-def arrival_words(
-    index_P: Tensor, position_P: Tensor, key0: int, key1: int, first: int, count: int
-) -> tuple[Tensor, ...]:
-    """The four words of each arrival, int64 [P, count]. Whole numbers, so the same to the bit however computed."""
-    arrivals = torch.arange(first, first + count, dtype=torch.int64, device=index_P.device)
+def arrival_words(index_P: Tensor, position_P: Tensor, arrivals_R: Tensor, key0: int, key1: int) -> tuple[Tensor, ...]:
+    """The four words of each arrival, int64 [P, R]. Whole numbers, so the same to the bit however computed."""
     index, position = (index_P & _LOW32)[:, None], (position_P & _LOW32)[:, None]
-    return philox((index, position, arrivals, torch.zeros_like(arrivals)), (key0, key1))
+    return philox((index, position, arrivals_R, torch.zeros_like(arrivals_R)), (key0, key1))
 
 
 _words = Compiled(arrival_words, otherwise=arrival_words)

@@ -36,17 +36,17 @@ def test_pass_at_once_is_the_pass_by_parts(kind: str, width: int, dtype: torch.d
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_compiled_pass_gives_the_same(backend: str):
     both = Compiled(pass_at_once, otherwise=pass_by_parts, device="cpu", backend=backend)
-    for rows in (3, 7, 20):
+    for rows in (3, 7, 20, 1):
         logits = made_rows("peaked", rows, 333, seed=rows).to(torch.bfloat16)
-        logits[1, 5] = -2000.0  # beyond the reach
+        logits[0, 5] = -2000.0  # beyond the reach
         assert_same(both(logits), pass_by_parts(logits))
     assert both.is_compiled
 
 
 def test_compiled_noise_gives_the_same_bits():
     both = Compiled(arrival_words, otherwise=arrival_words, device="cpu", backend="aot_eager")
-    for first, rows in ((0, 3), (32, 8), (64, 5)):
-        keys = torch.arange(rows), torch.arange(rows) * 977 + 1, 0xFFFFFFFE, 0x80000001, first, 32
+    for first, rows in ((0, 3), (32, 8), (64, 5), (0, 1)):
+        keys = torch.arange(rows), torch.arange(rows) * 977 + 1, torch.arange(first, first + 32), 0xFFFFFFFE, 0x80000001
         assert all(map(torch.equal, both(*keys), arrival_words(*keys)))
     assert both.is_compiled
 
