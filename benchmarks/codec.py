@@ -25,7 +25,7 @@ from measuring import machine_line, print_table, seconds_in_turn, spread
 
 from teacher_logits.codec import CONTRACT_COLUMNS, Contents, encode_rows, round_to_dtype
 from teacher_logits.codec.reference import reference_pack_indices, reference_quantize
-from teacher_logits.records import Example, SparseDistribution
+from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.shards import iter_distributions, read_distributions, read_entries, shard_schema, write_shard
 
 VOCABULARY, CAP, SAMPLES, MEAN_NUCLEUS = 151_936, 100, 24, 11.3
@@ -119,9 +119,9 @@ def speeds(
     entries: SparseDistribution, examples: list[Example], folder: Path, repeats: int
 ) -> Iterator[tuple[str, str, str]]:
     """Rows of the first table."""
-    looped = examples[:LOOPED_CONVERSATIONS]
+    looped, joined = examples[:LOOPED_CONVERSATIONS], JoinedExamples.of(examples)
     few = sum(len(example.positions) for example in looped)
-    table = encode_rows(entries, examples, Contents())
+    table = encode_rows(entries, joined, Contents())
     assert loop_rows(entries, looped).equals(table.slice(0, len(looped)))
     shards = {dtype: folder / f"{dtype}.parquet" for dtype in ("float32", "bfloat16", "float16")}
     for dtype, path in shards.items():
@@ -135,7 +135,7 @@ def speeds(
     packing = seconds_in_turn(
         {
             "loop over tokens": lambda: loop_rows(entries, looped),
-            "pack": lambda: encode_rows(entries, examples, Contents()),
+            "pack": lambda: encode_rows(entries, joined, Contents()),
             "write": lambda: write_shard(table, folder / "again.parquet", {}),
         },
         repeats,
@@ -169,8 +169,9 @@ def _speed(name: str, entries: int, durations: list[float], note: str) -> tuple[
 def sizes(entries: SparseDistribution, examples: list[Example], folder: Path) -> Iterator[tuple[str, str, str]]:
     """Rows of the second table."""
     path, count = folder / "sized.parquet", len(entries)
+    joined = JoinedExamples.of(examples)
     for store_tokens, names in ((True, COLUMNS), (False, None), (True, None)):
-        table = encode_rows(entries, examples, Contents(store_tokens))
+        table = encode_rows(entries, joined, Contents(store_tokens))
         write_shard(table, path, {})
         columns = "the first 14" if names else f"all {table.num_columns}"
         yield "`write_shard`", columns, f"{stored_bytes(path, names) / count:.1f}"

@@ -1,9 +1,10 @@
 """The nouns that cross rooms: plain frozen records of numpy arrays, with their shapes.
 
 Legend: T tokens of a conversation, A its assistant tokens, B conversations of a batch, L longest of them,
-P assistant tokens of a batch (entries), K nucleus cap, S samples an entry.
+P assistant tokens of all (entries), C conversations, K nucleus cap, S samples an entry.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,10 +41,49 @@ class Example:
 
 
 @dataclass(frozen=True)
+class JoinedExamples:
+    """Examples one after another, in flat arrays."""
+
+    index: Int64
+    """[C]"""
+    token_counts: Int64
+    """[C]"""
+    input_ids: Int32
+    """[sum of token_counts]"""
+    entry_counts: Int64
+    """[C] assistant tokens of each."""
+    positions: Int32
+    """[P]"""
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> "JoinedExamples":
+        """Join examples that stand apart."""
+        nothing = np.zeros(0, np.int32)
+        return cls(
+            index=np.array([example.index for example in examples], np.int64),
+            token_counts=np.array([len(example.input_ids) for example in examples], np.int64),
+            input_ids=np.concatenate([nothing, *(example.input_ids for example in examples)]),
+            entry_counts=np.array([len(example.positions) for example in examples], np.int64),
+            positions=np.concatenate([nothing, *(example.positions for example in examples)]),
+        )
+
+    def chosen(self, kept: NDArray[np.bool_]) -> "JoinedExamples":
+        """Those where `kept` [C] is true."""
+        return JoinedExamples(
+            index=self.index[kept],
+            token_counts=self.token_counts[kept],
+            input_ids=self.input_ids[np.repeat(kept, self.token_counts)],
+            entry_counts=self.entry_counts[kept],
+            positions=self.positions[np.repeat(kept, self.entry_counts)],
+        )
+
+
+@dataclass(frozen=True)
 class Batch:
     """Examples right-padded to one length."""
 
-    examples: tuple[Example, ...]
+    index: Int64
+    """[B] their numbers in the source dataset."""
     input_ids: Int64
     """[B, L], padded with `pad_id`."""
     attention_mask: Int64
@@ -52,10 +92,16 @@ class Batch:
     """[B, L], true at the positions whose logits predict an assistant token, so one before each of them. Read row
     by row, its true entries are in the order of the examples' `positions`."""
 
-    @property
-    def entries(self) -> int:
-        """P, the number of assistant tokens."""
-        return sum(len(example.positions) for example in self.examples)
+    def joined(self) -> JoinedExamples:
+        """Its examples without the padding."""
+        own = self.attention_mask.astype(np.bool_)
+        return JoinedExamples(
+            index=self.index,
+            token_counts=own.sum(1),
+            input_ids=self.input_ids[own].astype(np.int32),
+            entry_counts=self.predicts.sum(1),
+            positions=(self.predicts.nonzero()[1] + 1).astype(np.int32),
+        )
 
 
 @dataclass(frozen=True)

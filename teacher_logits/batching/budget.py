@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from teacher_logits.records import Batch, Example, Int64
+from teacher_logits.records import Batch, Example, Int64, JoinedExamples
 
 
 class TokenBudgetBatchSampler:
@@ -54,12 +54,11 @@ class TokenBudgetBatchSampler:
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     """Right-pad examples to the longest of them."""
-    shape = (len(examples), max(len(example.input_ids) for example in examples))
-    input_ids = np.full(shape, pad_id, np.int64)
-    attention_mask = np.zeros(shape, np.int64)
-    predicts = np.zeros(shape, np.bool_)
-    for row, example in enumerate(examples):
-        input_ids[row, : len(example.input_ids)] = example.input_ids
-        attention_mask[row, : len(example.input_ids)] = 1
-        predicts[row, example.positions - 1] = True
-    return Batch(tuple(examples), input_ids, attention_mask, predicts)
+    joined = JoinedExamples.of(examples)
+    counts = joined.token_counts
+    attention_mask = np.arange(counts.max()) < counts[:, None]
+    input_ids = np.full(attention_mask.shape, pad_id, np.int64)
+    input_ids[attention_mask] = joined.input_ids
+    predicts = np.zeros(attention_mask.shape, np.bool_)
+    predicts[np.repeat(np.arange(len(examples)), joined.entry_counts), joined.positions - 1] = True
+    return Batch(joined.index, input_ids, attention_mask.astype(np.int64), predicts)

@@ -3,7 +3,6 @@
 Legend: P entries, K nucleus cap, S samples, C conversations (rows of the table).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from teacher_logits.codec.indices import ends_of, pack_indices
 from teacher_logits.codec.quantize import quantize
-from teacher_logits.records import Example, Int64, SparseDistribution
+from teacher_logits.records import Int64, JoinedExamples, SparseDistribution
 
 CONTRACT_COLUMNS = (
     "index",
@@ -41,16 +40,16 @@ class Contents:
     """Whether `input_ids` and `positions` are written."""
 
 
-def encode_rows(entries: SparseDistribution, examples: Sequence[Example], contents: Contents) -> pa.Table:
+def encode_rows(entries: SparseDistribution, examples: JoinedExamples, contents: Contents) -> pa.Table:
     """One row a conversation from the entries of all of them, one conversation after another.
 
     The entries' number must be the sum of the examples' positions.
     """
-    lengths = np.array([len(example.positions) for example in examples], np.int64)
+    lengths = examples.entry_counts
     assert lengths.sum() == len(entries), "entries and examples don't belong together"
     ends = ends_of(lengths)
     columns: dict[str, pa.Array] = {
-        "index": pa.array([example.index for example in examples], pa.int32()),
+        "index": pa.array(examples.index, pa.int32()),
         "num_tokens": pa.array(lengths, pa.int32()),
         **_nucleus_columns(entries, ends),
         **_sample_columns(entries, ends),
@@ -60,9 +59,8 @@ def encode_rows(entries: SparseDistribution, examples: Sequence[Example], conten
         "token_logprob": _lists(entries.token_logprob, ends),
     }
     if contents.store_tokens:
-        tokens = ends_of([len(example.input_ids) for example in examples])
-        columns["input_ids"] = _lists(_joined([example.input_ids for example in examples]), tokens)
-        columns["positions"] = _lists(_joined([example.positions for example in examples]), ends)
+        columns["input_ids"] = _lists(examples.input_ids, ends_of(examples.token_counts))
+        columns["positions"] = _lists(examples.positions, ends)
     return pa.table(columns)
 
 
@@ -112,7 +110,3 @@ def _lists(values: NDArray, ends: Int64) -> pa.ListArray:
 def _binary(values: NDArray[np.uint8], ends: Int64) -> pa.BinaryArray:
     offsets = pa.py_buffer(ends.astype(np.int32))
     return pa.Array.from_buffers(pa.binary(), len(ends) - 1, [None, offsets, pa.py_buffer(values)])
-
-
-def _joined(arrays: list[NDArray]) -> NDArray:
-    return np.concatenate(arrays) if arrays else np.zeros(0, np.int32)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from teacher_logits.codec import Contents, encode_rows
-from teacher_logits.records import Batch, Example, SparseDistribution
+from teacher_logits.records import Batch, JoinedExamples, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
 from teacher_logits.teacher import Teacher
 
@@ -25,9 +25,17 @@ log = logging.getLogger(__name__)
 class GPUBatchResult:
     """What the teacher and the sampler made of a batch."""
 
-    examples: tuple[Example, ...]
+    examples: JoinedExamples
     entries: SparseDistribution
     """[P], of all examples one after another."""
+
+
+@dataclass(frozen=True)
+class DoesNotFit:
+    """A conversation that needs more memory than the device has."""
+
+    index: int
+    """Its number in the source dataset."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,8 @@ def gpu_process_batch(teacher: Teacher, batch: Batch, settings: SamplingSettings
         # float64 doesn't exist on MPS; there the sampler works on the CPU.
         target = torch.device("cpu") if device.type == "mps" else device
         parts.append(sample(logits.to(target), token.to(target), index.to(target), position.to(target), settings))
-    assert first == batch.entries, "the teacher gave another number of rows than there are assistant tokens"
-    return GPUBatchResult(batch.examples, _joined(parts))
+    assert first == keys.shape[1], "the teacher gave another number of rows than there are assistant tokens"
+    return GPUBatchResult(batch.joined(), _joined(parts))
 
 
 class FittingBatches:
@@ -77,8 +85,8 @@ class FittingBatches:
         self.largest: int | None = None
         """Padded tokens of a part; None while everything has fit."""
 
-    def process(self, batch: Batch) -> Iterator[GPUBatchResult | Example]:
-        """What `gpu_process_batch` gives, part by part. A conversation that doesn't fit alone is handed back itself."""
+    def process(self, batch: Batch) -> Iterator[GPUBatchResult | DoesNotFit]:
+        """What `gpu_process_batch` gives, part by part. A conversation that doesn't fit alone is named instead."""
         waiting = [batch]
         while waiting:
             part = waiting.pop(0)
@@ -89,7 +97,7 @@ class FittingBatches:
             elif (result := self._attempt(part)) is not None:
                 yield result
             elif count == 1:
-                yield part.examples[0]
+                yield DoesNotFit(int(part.index[0]))
             else:
                 self.largest = count * length // 2
                 log.warning("out of memory with %d x %d tokens: at most %d from here on", count, length, self.largest)
@@ -110,16 +118,15 @@ class FittingBatches:
 
 def cpu_postprocess_batch(result: GPUBatchResult, contents: Contents) -> PackedRows:
     """Pack a batch's entries into rows, leaving out conversations with logits that are not finite."""
-    entries, examples = result.entries, list(result.examples)
+    entries, examples = result.entries, result.examples
     refused: list[int] = []
     if entries.invalid.any():
-        lengths = [len(example.positions) for example in examples]
-        owner = np.repeat(np.arange(len(examples)), lengths)
-        bad = set(owner[entries.invalid].tolist())
-        refused = [examples[place].index for place in sorted(bad)]
-        keep = ~np.isin(owner, sorted(bad))
-        entries = SparseDistribution(*(getattr(entries, field.name)[keep] for field in dataclasses.fields(entries)))
-        examples = [example for place, example in enumerate(examples) if place not in bad]
+        owner = np.repeat(np.arange(len(examples.index)), examples.entry_counts)
+        good = np.ones(len(examples.index), np.bool_)
+        good[owner[entries.invalid]] = False
+        refused = examples.index[~good].tolist()
+        kept = (getattr(entries, field.name)[good[owner]] for field in dataclasses.fields(entries))
+        entries, examples = SparseDistribution(*kept), examples.chosen(good)
     table = encode_rows(entries, examples, contents)
     return PackedRows(table, len(entries), int(entries.top_counts.sum()), refused)
 
@@ -149,12 +156,8 @@ class FiniteGuard:
 
 def _entry_keys(batch: Batch) -> np.ndarray:
     """int64 [3, P]: the token each entry predicts, its conversation, its position."""
-    examples = batch.examples
-    lengths = [len(example.positions) for example in examples]
-    tokens = np.concatenate([example.input_ids[example.positions] for example in examples])
-    positions = np.concatenate([example.positions for example in examples])
-    index = np.repeat([example.index for example in examples], lengths)
-    return np.stack([tokens, index, positions]).astype(np.int64)
+    row, place = batch.predicts.nonzero()
+    return np.stack([batch.input_ids[row, place + 1], batch.index[row], place + 1])
 
 
 def _joined(parts: list[SparseDistribution]) -> SparseDistribution:
@@ -165,7 +168,7 @@ def _joined(parts: list[SparseDistribution]) -> SparseDistribution:
 def _part(batch: Batch, part: slice) -> Batch:
     longest = int(batch.attention_mask[part].sum(-1).max())
     return Batch(
-        batch.examples[part],
+        batch.index[part],
         batch.input_ids[part, :longest],
         batch.attention_mask[part, :longest],
         batch.predicts[part, :longest],

@@ -86,7 +86,7 @@ def run_extraction(
                 for result in results:
                     packer.submit(result)
                 summary.seconds = time.monotonic() - started
-                bar.advance(len(batch.examples), _note(batch, summary, output.uploader, clock))
+                bar.advance(len(batch.index), _note(batch, summary, output.uploader, clock))
         if finished:
             output.require_rows()
             output.finish(summary, lambda: stop.requested)

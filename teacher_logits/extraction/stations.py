@@ -6,11 +6,11 @@ from teacher_logits.batching import TokenBudgetBatchSampler, collate
 from teacher_logits.codec import Contents
 from teacher_logits.conversations import ConversationDataset, Unusable
 from teacher_logits.errors import NonFiniteLogitsError
-from teacher_logits.extraction.batches import FiniteGuard, GPUBatchResult, cpu_postprocess_batch
+from teacher_logits.extraction.batches import DoesNotFit, FiniteGuard, GPUBatchResult, cpu_postprocess_batch
 from teacher_logits.extraction.output import RunOutput
 from teacher_logits.extraction.prepare import Plan, PreparedRun
 from teacher_logits.extraction.summary import RunSummary
-from teacher_logits.records import Batch, Example
+from teacher_logits.records import Batch
 from teacher_logits.teacher import Teacher, default_batch_tokens
 
 NOT_FINITE = "NaN or infinite logits"
@@ -52,12 +52,12 @@ class RowSink:
         self._output, self._contents, self._summary = output, contents, summary
         self._guard = FiniteGuard(summary.left, len(output.done))
 
-    def take(self, result: GPUBatchResult | Example) -> None:
-        """Pack a batch's entries into rows. An `Example` is one that didn't fit in the device's memory.
+    def take(self, result: GPUBatchResult | DoesNotFit) -> None:
+        """Pack a batch's entries into rows. One that doesn't fit in the device's memory is left out.
 
         Raises NonFiniteLogitsError where too many conversations have logits that can't be used.
         """
-        if isinstance(result, Example):
+        if isinstance(result, DoesNotFit):
             self.skip(result.index, OUT_OF_MEMORY)
             return
         packed = cpu_postprocess_batch(result, self._contents)

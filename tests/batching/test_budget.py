@@ -1,6 +1,7 @@
 """Batches hold every conversation once, within their bounds; a collated batch is its examples."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teacher_logits.batching import TokenBudgetBatchSampler, collate
-from teacher_logits.records import Example
+from teacher_logits.records import Example, JoinedExamples
 
 LENGTHS = st.lists(st.integers(0, 300), max_size=60)
 BOUND = st.none() | st.integers(1, 8)
@@ -119,13 +120,34 @@ class TestCollate:
             assert set(batch.input_ids[row, length:].tolist()) <= {7}
             assert batch.attention_mask[row].tolist() == [1] * length + [0] * (longest - length)
             assert (np.flatnonzero(batch.predicts[row]) + 1).tolist() == example.positions.tolist()
-        assert batch.entries == batch.predicts.sum() == sum(len(example.positions) for example in made)
+        joined, apart = batch.joined(), JoinedExamples.of(made)
+        for field in fields(JoinedExamples):
+            found, expected = getattr(joined, field.name), getattr(apart, field.name)
+            assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
 
     def test_by_hand(self) -> None:
         first = Example(5, np.array([10, 11, 12], np.int32), np.array([1, 2], np.int32))
         second = Example(2, np.array([20, 21], np.int32), np.array([1], np.int32))
         batch = collate([first, second], pad_id=0)
-        assert batch.examples == (first, second)
+        assert batch.index.tolist() == [5, 2]
         assert batch.input_ids.tolist() == [[10, 11, 12], [20, 21, 0]]
         assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 1, 0]]
         assert batch.predicts.tolist() == [[True, True, False], [True, False, False]]
+
+
+@given(st.lists(st.tuples(st.integers(2, 9), st.booleans()), max_size=8), st.integers(0, 10**6))
+def test_chosen_of_joined_are_the_joined_of_chosen(lengths: list[tuple[int, bool]], seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    examples = [
+        Example(
+            number,
+            generator.integers(0, 99, length).astype(np.int32),
+            np.flatnonzero(generator.random(length) < 0.5)[1:].astype(np.int32),
+        )
+        for number, (length, _) in enumerate(lengths)
+    ]
+    kept = np.array([keep for _, keep in lengths], np.bool_)
+    found = JoinedExamples.of(examples).chosen(kept)
+    expected = JoinedExamples.of([example for example, keep in zip(examples, kept, strict=True) if keep])
+    for field in fields(JoinedExamples):
+        assert getattr(found, field.name).tolist() == getattr(expected, field.name).tolist()

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from teacher_logits.codec import Contents, encode_rows
-from teacher_logits.records import Example, SparseDistribution
+from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 
 VOCABULARY = 1 << 18
 
@@ -50,7 +50,7 @@ def made_examples(lengths: Sequence[int], first_index: int = 0) -> list[Example]
 def made_table(lengths: Sequence[int], store_tokens: bool = True, first_index: int = 0, seed: int = 0) -> pa.Table:
     """The encoded rows of `made_entries` and `made_examples`."""
     entries = made_entries(sum(lengths), seed=seed)
-    return encode_rows(entries, made_examples(lengths, first_index), Contents(store_tokens))
+    return encode_rows(entries, JoinedExamples.of(made_examples(lengths, first_index)), Contents(store_tokens))
 
 
 def as_listed(entries: SparseDistribution, place: int) -> tuple[list[int], list[float], list[int], list[float], float]:

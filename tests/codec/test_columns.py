@@ -13,7 +13,7 @@ from teacher_logits.codec.reference import (
     reference_quantize,
     reference_unpack_indices,
 )
-from teacher_logits.records import SparseDistribution
+from teacher_logits.records import JoinedExamples, SparseDistribution
 from tests.codec.made import as_listed, made_entries, made_examples, made_table
 from tests.codec.quick import quick
 
@@ -48,13 +48,13 @@ def assert_decoded(decoded: Entries, entries: SparseDistribution, places: list[i
 )
 def test_round_trip(lengths: list[int], cap: int, sampled_n: int, seed: int):
     entries = made_entries(sum(lengths), cap, sampled_n, seed)
-    table = encode_rows(entries, made_examples(lengths), Contents())
+    table = encode_rows(entries, JoinedExamples.of(made_examples(lengths)), Contents())
     assert_decoded(decode_rows(table), entries, list(range(sum(lengths))))
 
 
 def test_every_column_as_the_slow_twins_write_it():
     entries, examples = made_entries(sum(LENGTHS)), made_examples(LENGTHS, first_index=40)
-    rows = encode_rows(entries, examples, Contents()).to_pylist()
+    rows = encode_rows(entries, JoinedExamples.of(examples), Contents()).to_pylist()
     first = 0
     for number, (row, example, length) in enumerate(zip(rows, examples, LENGTHS, strict=True)):
         places = range(first, first + length)
@@ -106,7 +106,7 @@ def test_one_hot_at_every_position():
         invalid=np.zeros(count, np.bool_),
     )
     lengths = [1, 9, 3, 8, 2]
-    table = encode_rows(entries, made_examples(lengths), Contents())
+    table = encode_rows(entries, JoinedExamples.of(made_examples(lengths)), Contents())
     decoded = decode_rows(table)
     assert decoded.counts.tolist() == [1] * count
     assert decoded.top_ids.tolist() == (place * 1000).tolist()
@@ -121,14 +121,14 @@ def test_one_hot_at_every_position():
 @pytest.mark.parametrize(("offset", "length"), [(0, 1), (1, 1), (1, 3), (2, 5), (6, 1), (3, 0)])
 def test_sliced_tables(offset: int, length: int):
     entries = made_entries(sum(LENGTHS))
-    table = encode_rows(entries, made_examples(LENGTHS), Contents()).slice(offset, length)
+    table = encode_rows(entries, JoinedExamples.of(made_examples(LENGTHS)), Contents()).slice(offset, length)
     ends = np.concatenate([[0], np.cumsum(LENGTHS)])
     assert_decoded(decode_rows(table), entries, list(range(ends[offset], ends[offset + length])))
 
 
 def test_several_chunks_and_rows_in_another_order():
     entries = made_entries(sum(LENGTHS))
-    table = encode_rows(entries, made_examples(LENGTHS), Contents())
+    table = encode_rows(entries, JoinedExamples.of(made_examples(LENGTHS)), Contents())
     ends = np.concatenate([[0], np.cumsum(LENGTHS)])
     order = [4, 0, 5, 2, 6]
     places = [place for row in order for place in range(ends[row], ends[row + 1])]
@@ -140,7 +140,7 @@ def test_several_chunks_and_rows_in_another_order():
 
 def test_wide_offsets_as_polars_hands_them_over():
     entries = made_entries(sum(LENGTHS))
-    table = encode_rows(entries, made_examples(LENGTHS), Contents())
+    table = encode_rows(entries, JoinedExamples.of(made_examples(LENGTHS)), Contents())
     wide = {pa.binary(): pa.large_binary()}
     fields = [
         pa.field(f.name, wide.get(f.type) or (pa.large_list(f.type.value_type) if pa.types.is_list(f.type) else f.type))
@@ -157,7 +157,7 @@ def test_without_tokens_and_with_the_contract_alone():
 
 
 def test_no_rows():
-    table = encode_rows(made_entries(0), [], Contents())
+    table = encode_rows(made_entries(0), JoinedExamples.of([]), Contents())
     assert table.num_rows == 0 and table.schema == made_table(LENGTHS).schema
     decoded = decode_rows(table)
     assert len(decoded) == 0 and len(decoded.top_ids) == 0
@@ -166,7 +166,7 @@ def test_no_rows():
 def test_logits_are_rounded_to_the_teachers_type():
     """bfloat16 logits between 8 and 16 come back exactly, which they don't without the rounding."""
     entries = made_entries(400, step=1 / 16)
-    table = encode_rows(entries, made_examples([400]), Contents())
+    table = encode_rows(entries, JoinedExamples.of(made_examples([400])), Contents())
     exact = np.concatenate([as_listed(entries, place)[1] for place in range(400)])
     sixteenth = (np.abs(exact) >= 8) & (np.abs(exact) < 16)
     assert sixteenth.sum() > 50
@@ -176,7 +176,7 @@ def test_logits_are_rounded_to_the_teachers_type():
 
 def test_entries_and_conversations_that_dont_belong_together():
     with pytest.raises(AssertionError, match="don't belong together"):
-        encode_rows(made_entries(5), made_examples([2, 2]), Contents())
+        encode_rows(made_entries(5), JoinedExamples.of(made_examples([2, 2])), Contents())
 
 
 @pytest.mark.parametrize("name", ["top_indices_high", "top_counts", "sampled_indices_low", "top_logits_quantized"])

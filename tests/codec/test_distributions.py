@@ -19,6 +19,7 @@ from teacher_logits.codec import (
     flat_columns,
 )
 from teacher_logits.errors import SettingsError
+from teacher_logits.records import JoinedExamples
 from tests.codec.loops import assert_looped, looped
 from tests.codec.made import made_entries, made_examples, made_table
 from tests.codec.quick import quick
@@ -51,7 +52,7 @@ def test_like_loops_over_tokens(
 ):
     """Whatever the blocks are in which it is decoded."""
     entries = made_entries(sum(lengths), cap, sampled_n, seed)
-    table = encode_rows(entries, made_examples(lengths, first_index=seed), Contents())
+    table = encode_rows(entries, JoinedExamples.of(made_examples(lengths, first_index=seed)), Contents())
     largest = int(entries.top_counts.max())
     with patch.object(decode, "BLOCK_ENTRIES", block):
         found = decoded(table, dtype, None if spare is None else largest + spare)
@@ -64,7 +65,7 @@ def test_like_loops_over_tokens(
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_same_as_the_flat_entries_over_many_blocks(dtype: str):
     lengths = [3000, 2000, 5000, 10, 1, 4096]
-    table = encode_rows(made_entries(sum(lengths), cap=30), made_examples(lengths), Contents())
+    table = encode_rows(made_entries(sum(lengths), cap=30), JoinedExamples.of(made_examples(lengths)), Contents())
     found, entries = decoded(table, dtype), decode_rows(table, dtype)
     inside = np.arange(30) < entries.counts[:, None]
     top, sampled = found.log_probabilities[:, :30], found.log_probabilities[:, 30:]

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from teacher_logits.codec import Contents, encode_rows
 from teacher_logits.files import write_json
-from teacher_logits.records import Example, SparseDistribution
+from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
 from teacher_logits.shards import write_shard
 
@@ -125,7 +125,9 @@ def write_files(
     (folder / "data").mkdir(parents=True)
     shards = {}
     for number, part in enumerate((rows[:2], rows[2:])):
-        tables = [encode_rows(entries, [example], Contents(store_tokens)) for example, entries in part]
+        tables = [
+            encode_rows(entries, JoinedExamples.of([example]), Contents(store_tokens)) for example, entries in part
+        ]
         name = f"data/train-{RUN}-{number:05d}.parquet"
         write_shard(pa.concat_tables(tables), folder / name, metadata)
         shards[name] = {"rows": len(part), "tokens": sum(len(entries) for _, entries in part), "sha256": ""}

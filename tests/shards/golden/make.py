@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from teacher_logits.codec import Contents, encode_rows, round_to_dtype
 from teacher_logits.codec.reference import reference_dequantize, reference_unpack_indices
-from teacher_logits.records import Example, SparseDistribution
+from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.shards import write_shard
 
 FOLDER = Path(__file__).parent
@@ -105,7 +105,7 @@ def decoded_by_loops(path: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     path = FOLDER / "v1.parquet"
-    write_shard(encode_rows(golden_entries(), golden_examples(), Contents()), path, METADATA)
+    write_shard(encode_rows(golden_entries(), JoinedExamples.of(golden_examples()), Contents()), path, METADATA)
     content = {"metadata": {**METADATA, "min_index": 3, "max_index": 2003}, "rows": decoded_by_loops(path)}
     (FOLDER / "v1.json").write_text(json.dumps(content, indent=1) + "\n")
 
