@@ -17,8 +17,8 @@ _RELATIVE, _ABSOLUTE = 1e-12, 1e-300
 
 
 class Compiled(Generic[P]):
-    """A function to tensors that `torch.compile` makes a few kernels of where its first argument lies on `device`. (A
-    single row would be compiled apart, and isn't worth it.)
+    """A function to tensors that `torch.compile` makes a few kernels of where its first argument lies on `device`. (No
+    row and a single one would be compiled apart, and are not worth it.)
 
     Elsewhere `otherwise` runs, which computes the same step by step. It also runs for good as soon as something can't
     be compiled (there is no C compiler, say), and where the first compiled result isn't the same. (Other types and
@@ -39,7 +39,7 @@ class Compiled(Generic[P]):
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> Tensors:
         """The result, on the device of the first argument."""
         first = arguments[0]
-        if self._refused or not isinstance(first, Tensor) or first.device.type != self._device or len(first) == 1:
+        if self._refused or not isinstance(first, Tensor) or first.device.type != self._device or len(first) < 2:
             return self.otherwise(*arguments, **named)
         if self._compiled is None:
             return self._first_call(*arguments, **named)

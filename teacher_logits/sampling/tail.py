@@ -13,6 +13,7 @@ Sources: Maddison et al. 2014, "A* sampling"; Kool et al. 2019, arXiv 1903.06059
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,8 +85,8 @@ def tail_sample(
 def _take_out(rows: Rows, sums_AN: Tensor, active: Tensor, excluded_AX: Tensor, taken: Tensor) -> None:
     """Compute the sums of the blocks of `taken` tokens again, without the excluded ones. (Subtracting them would leave
     rounding errors larger than a small tail.)"""
-    weights, row, block, _ = _weights(rows, active, excluded_AX, taken // BLOCK)
-    sums_AN[row, block] = weights.sum(-1)
+    seen = _look(rows, active, excluded_AX, taken // BLOCK)
+    sums_AN[seen.row_U, seen.block_U] = seen.weights_UW.sum(-1)
 
 
 def _choose(rows: Rows, cumulative_AN: Tensor, active: Tensor, excluded_AX: Tensor, marks_AR: Tensor) -> Tensor:
@@ -93,20 +94,26 @@ def _choose(rows: Rows, cumulative_AN: Tensor, active: Tensor, excluded_AX: Tens
     target = _within(marks_AR * cumulative_AN[:, -1:], cumulative_AN[:, -1:])
     block = torch.searchsorted(cumulative_AN, target, right=True)
     before = torch.where(block > 0, cumulative_AN.gather(1, (block - 1).clamp(min=0)), 0.0)
-    weights, _, _, inverse = _weights(rows, active, excluded_AX, block)
-    inside = weights.cumsum_(-1)[inverse]
+    seen = _look(rows, active, excluded_AX, block)
+    inside = seen.weights_UW.cumsum(-1)[seen.places_AT]
     target = _within(target - before, inside[:, :, -1])
     return block * BLOCK + torch.searchsorted(inside, target[:, :, None], right=True)[:, :, 0]
 
 
-def _weights(
-    rows: Rows, active: Tensor, excluded_AX: Tensor, blocks_AT: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weights of some blocks of the active rows, 0 for excluded tokens; each block once, as often as it is named.
+class _Seen(NamedTuple):
+    """Blocks of the active rows, each once, however often it was named."""
 
-    Returns weights [U, W], the active rows [U] and blocks [U] they belong to, and the places [A, T] of `blocks_AT`
-    among them.
-    """
+    weights_UW: Tensor
+    """float64, 0 for excluded tokens"""
+    row_U: Tensor
+    """which of the active rows"""
+    block_U: Tensor
+    places_AT: Tensor
+    """where the blocks that were named stand among these"""
+
+
+def _look(rows: Rows, active: Tensor, excluded_AX: Tensor, blocks_AT: Tensor) -> _Seen:
+    """Compute the weights in some blocks of the active rows."""
     blocks = rows.block_sums_PN.shape[1]
     first_A = torch.arange(len(active), device=active.device)[:, None] * blocks
     keys_U, places = (first_A + blocks_AT).unique(return_inverse=True)
@@ -116,7 +123,7 @@ def _weights(
     place = torch.searchsorted(keys_U, keys_X).clamp_(max=len(keys_U) - 1)
     there = keys_U[place] == keys_X
     weights[place[there], excluded_AX.flatten()[there] % BLOCK] = 0.0
-    return weights, row, block, places
+    return _Seen(weights, row, block, places)
 
 
 def _within(target: Tensor, total: Tensor) -> Tensor:
