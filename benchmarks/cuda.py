@@ -19,10 +19,10 @@ import torch
 import tyro
 from measuring import machine_line, print_table, spread
 from models import HALF_BILLION, Shape, made_teacher, save_teacher
-from sampling import TOP, VOCABULARIES, made_logits
+from sampling import TOP, VOCABULARIES, made_logits, settings_for
 
 from teacher_logits.command_line.shell import quiet_libraries
-from teacher_logits.sampling import SamplingSettings, sample
+from teacher_logits.sampling import sample
 
 SEVEN_BILLION = Shape(3584, 28, 151_936, 28, 18_944)
 HEADER = (
@@ -104,7 +104,7 @@ def _sampling(options: Options) -> Iterator[list[str]]:
 def _sampled(vocabulary: int, dtype: torch.dtype, kind: str, options: Options) -> list[str]:
     logits = made_logits(64, vocabulary, kind, dtype).cuda().repeat(max(1, options.rows // 64), 1)
     key = torch.arange(len(logits), device="cuda")
-    settings = SamplingSettings(0.98, 100, 24, 42, vocabulary)
+    settings = settings_for(vocabulary)
     taken = gpu_seconds(
         {
             "ours": lambda: sample(logits, key, key, key, settings),

@@ -15,9 +15,10 @@ import torch
 import tyro
 from measuring import machine_line, print_table, seconds_in_turn, spread
 from models import HALF_BILLION, SMALL, Shape, made_teacher
+from sampling import settings_for
 from torch import Tensor
 
-from teacher_logits.sampling import SamplingSettings, sample
+from teacher_logits.sampling import sample
 from teacher_logits.teacher import Teacher
 
 HEADER = (
@@ -56,7 +57,7 @@ def batch_of(tokens: int, vocabulary: int, device: str = "cpu") -> tuple[Tensor,
 def ways(teacher: Teacher, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Callable[[], object]]:
     """The three ways, by name."""
     ids, attention, predicts = batch
-    settings = SamplingSettings(0.98, 100, 24, 42, teacher.vocab_used)
+    settings = settings_for(teacher.vocab_used)
     token = ids[:, 1:][predicts[:, :-1]]
     key = torch.arange(len(token), device=ids.device)
 
@@ -81,9 +82,7 @@ def mean_nucleus(teacher: Teacher, batch: tuple[Tensor, Tensor, Tensor]) -> floa
     """Of the first piece of the batch."""
     logits = next(iter(teacher.logits(*batch)))
     key = torch.arange(len(logits), device=logits.device)
-    return float(
-        sample(logits, key, key, key, SamplingSettings(0.98, 100, 24, 42, teacher.vocab_used)).top_counts.mean()
-    )
+    return float(sample(logits, key, key, key, settings_for(teacher.vocab_used)).top_counts.mean())
 
 
 def row(name: str, dtype: torch.dtype, nucleus: float, taken: dict[str, list[float]], tokens: int) -> list[object]:

@@ -48,6 +48,11 @@ class Options:
     """Of each measurement."""
 
 
+def settings_for(vocabulary: int) -> SamplingSettings:
+    """What extraction does unless told otherwise."""
+    return SamplingSettings(0.98, 100, 24, 42, vocabulary)
+
+
 def made_logits(rows: int, vocabulary: int, kind: str, dtype: torch.dtype) -> torch.Tensor:
     """Logits like a teacher's: peaked (a few hundred candidates above a low floor) or flat."""
     generator = torch.Generator().manual_seed(vocabulary)
@@ -91,7 +96,7 @@ def _row(vocabulary: int, dtype: torch.dtype, kind: str, options: Options) -> li
     count = options.rows
     logits = made_logits(count, vocabulary, kind, dtype)
     key = torch.arange(count)
-    settings = SamplingSettings(0.98, 100, 24, 42, vocabulary)
+    settings = settings_for(vocabulary)
 
     def ours() -> SparseDistribution:
         return sample(logits, key, key, key, settings)

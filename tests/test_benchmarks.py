@@ -69,7 +69,6 @@ def tiny() -> object:
 
 
 def test_overhead(printed):
-    sys.path.insert(0, str(FOLDER))
     rows = table_rows(printed("overhead", "--tokens", "128", "--repeats", "1", HALF_BILLION=tiny(), SMALL=(tiny(),)))
     assert len(rows) == 3 and all(cell for row in rows for cell in row)
 

@@ -63,17 +63,13 @@ class LengthTable:
         )
 
 
-def count_lengths(
-    source: Source, rows: Int64, renderer: ChatRenderer | RendererSpec, processes: int | None = None
-) -> LengthTable:
+def count_lengths(source: Source, rows: Int64, renderer: ChatRenderer, processes: int | None = None) -> LengthTable:
     """Render every conversation and count its tokens.
 
     processes: worker processes, none if less than 2; by default one a core as soon as that is faster.
     Raises TeacherLogitsError where a worker process dies. How many there are makes no difference to the result.
     """
     started, place, workers = time.monotonic(), 0, 0
-    if isinstance(renderer, RendererSpec):
-        renderer = renderer.build()
     lengths, assistant = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     reasons: dict[int, str] = {}
     chunks = (list(source.conversations(rows[first : first + CHUNK])) for first in range(0, len(rows), CHUNK))

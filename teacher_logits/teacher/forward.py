@@ -19,6 +19,8 @@ from teacher_logits.teacher.placement import attention_choices, resolve_device, 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_REFUSALS = (TypeError, ValueError, IndexError, AttributeError, RuntimeError)
+"""What a model raises that can't give logits in the way it is tried."""
 LOGITS_BYTES = 2 << 30
 """Logits computed at a time. Where a batch has more, the head runs over its hidden states piece by piece."""
 
@@ -65,16 +67,12 @@ class Teacher:
         for number, piece in enumerate(pieces):
             chosen = torch.zeros_like(predicts_BL)
             chosen[piece[:, 0], piece[:, 1]] = True
-            with torch.inference_mode(), self._decoder(kept if len(pieces) > 1 else None):
+            once = self.decoder_once and len(pieces) > 1
+            with torch.inference_mode(), _decoder_once(self.model, kept) if once else contextlib.nullcontext():
                 logits = masked_logits(self.model, input_ids_BL, attention_mask_BL, chosen, self.by_hook)
             if number == len(pieces) - 1:
                 kept.clear()  # nobody needs it while the last piece is worked on
             yield logits
-
-    def _decoder(self, kept: list[Any] | None) -> contextlib.AbstractContextManager[None]:
-        if kept is None or not self.decoder_once:
-            return contextlib.nullcontext()
-        return _decoder_once(self.model, kept)
 
 
 def masked_logits(
@@ -244,7 +242,7 @@ def _find_masked_logits(model: "PreTrainedModel", device: torch.device, vocabula
     with torch.inference_mode():
         full = model(ids, attention_mask=attention, use_cache=False).logits[chosen]
         for by_hook in (False, True):
-            with contextlib.suppress(TypeError, ValueError, IndexError, AttributeError, RuntimeError):
+            with contextlib.suppress(*_REFUSALS):
                 rows = masked_logits(model, ids, attention, chosen, by_hook)
                 if rows.shape == full.shape and _close(rows, full):
                     return rows, by_hook, _decoder_once_suffices(model, ids, attention, chosen, by_hook, full)
@@ -263,8 +261,11 @@ def _decoder_once_suffices(
     for place in chosen_BL.nonzero():
         alone = torch.zeros_like(chosen_BL)
         alone[place[0], place[1]] = True
-        with _decoder_once(model, kept):
-            rows.append(masked_logits(model, ids_BL, attention_BL, alone, by_hook))
+        try:
+            with _decoder_once(model, kept):
+                rows.append(masked_logits(model, ids_BL, attention_BL, alone, by_hook))
+        except _REFUSALS:
+            return False
     return _close(torch.cat(rows), full_PV)
 
 

@@ -46,7 +46,7 @@ class TestCounting:
         self, chat: tuple[Source, list[dict[str, Any]]], spec: RendererSpec
     ) -> None:
         source, rows = chat
-        table = count_lengths(source, self.ROWS, spec)
+        table = count_lengths(source, self.ROWS, spec.build())
         tokenizer = tiny_tokenizer()
         for place, row in enumerate(self.ROWS.tolist()):
             if row in BROKEN:
@@ -68,22 +68,22 @@ class TestCounting:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         source, _ = chat
-        whole = count_lengths(source, np.arange(14), spec)
+        whole = count_lengths(source, np.arange(14), spec.build())
         monkeypatch.setattr(lengths, "CHUNK", chunk)
-        table = count_lengths(source, np.arange(14), spec)
+        table = count_lengths(source, np.arange(14), spec.build())
         assert table.lengths.tolist() == whole.lengths.tolist()
         assert table.assistant_lengths.tolist() == whole.assistant_lengths.tolist()
         assert table.reasons == whole.reasons == BROKEN
 
     def test_of_no_rows(self, chat: tuple[Source, list[dict[str, Any]]], spec: RendererSpec) -> None:
-        table = count_lengths(chat[0], np.arange(0), spec)
+        table = count_lengths(chat[0], np.arange(0), spec.build())
         assert len(table.lengths) == 0 and not table.reasons
 
     def test_speed_is_said(
         self, chat: tuple[Source, list[dict[str, Any]]], spec: RendererSpec, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.INFO):
-            table = count_lengths(chat[0], np.arange(14), spec)
+            table = count_lengths(chat[0], np.arange(14), spec.build())
         assert table.seconds > 0 and table.workers == 0
         assert dataclasses.replace(table, seconds=0.5).speed() == (
             "counted 14 conversations in 0.5 s: 28 a second, in one process"

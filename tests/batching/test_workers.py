@@ -61,7 +61,7 @@ class InPython:
 
 
 def counted(spec: RendererSpec, processes: int | None, chats: list[Any] = CHATS) -> LengthTable:
-    return count_lengths(Chats(chats), np.arange(len(chats)), spec, processes)  # type: ignore[arg-type]
+    return count_lengths(Chats(chats), np.arange(len(chats)), spec.build(), processes)  # type: ignore[arg-type]
 
 
 def plain(table: LengthTable) -> tuple[list[int], list[int], dict[int, str]]:
@@ -108,11 +108,6 @@ class TestSameResult:
             else:
                 assert table.lengths[place] == len(alone.input_ids)
                 assert table.assistant_lengths[place] == len(alone.positions)
-
-    def test_with_a_renderer_that_is_there_already(self, spec: RendererSpec) -> None:
-        renderer = spec.build()
-        table = count_lengths(Chats(), np.arange(len(CHATS)), renderer, 0)  # type: ignore[arg-type]
-        assert plain(table) == plain(counted(spec, 0))
 
 
 class TestWhenTheyStart:
@@ -183,7 +178,7 @@ class TestFailures:
                 return super().conversations(rows)
 
         with pytest.raises(OSError, match="the disk is gone"):
-            count_lengths(Broken(), np.arange(8), spec, 2)  # type: ignore[arg-type]
+            count_lengths(Broken(), np.arange(8), spec.build(), 2)  # type: ignore[arg-type]
 
     def test_of_a_whole_process(self, spec: RendererSpec) -> None:
         with pytest.raises(TeacherLogitsError, match=r"worker process .* died.*--processes 0"):
@@ -211,7 +206,7 @@ class TestFailures:
             "        return [CHATS[0]]\n"
             "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
             "lengths.CHUNK = 1\n"
-            f"lengths.count_lengths(Endless(), np.arange(1000), {spec}, 2)\n"
+            f"lengths.count_lengths(Endless(), np.arange(1000), {spec}.build(), 2)\n"
         )
         with subprocess.Popen(
             [sys.executable, "-c", program],
