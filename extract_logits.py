@@ -5,6 +5,7 @@ they are loaded when they are first used, so that signal handlers stand before t
 """
 
 import importlib
+import signal
 from typing import Any
 
 _HOMES = {
@@ -35,6 +36,8 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback until the program's own handlers stand
+
     from teacher_logits.command_line.extract import run
 
     run()

@@ -36,7 +36,7 @@ def _extract(arguments: Sequence[str] | None, stop: GracefulInterrupt) -> int:
 
     summary = run_extraction(config, stop, _confirm)
     say(summary.text())
-    return stop.exit_code
+    return stop.exit_code or int(config.upload_on_stop and summary.waiting > 0)
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> "ExtractionConfig":

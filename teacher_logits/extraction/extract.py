@@ -16,8 +16,8 @@ from teacher_logits.extraction.postprocess import AsyncPostProcessor, prefetch
 from teacher_logits.extraction.prepare import PreparedRun, plan_rows, prepare_run
 from teacher_logits.extraction.resume import find_stored_run, require_same_run
 from teacher_logits.extraction.stations import RowSink, batch_sampler, ready_batches
-from teacher_logits.extraction.stop import GracefulInterrupt, TimedShutdown
-from teacher_logits.extraction.summary import RunSummary
+from teacher_logits.extraction.stop import GracefulInterrupt, TimedShutdown, grace_seconds
+from teacher_logits.extraction.summary import RunSummary, resume_command
 from teacher_logits.hub import StreamingHFUploader, open_repository, patiently
 from teacher_logits.journal import RunCache
 from teacher_logits.progress import progress
@@ -43,10 +43,12 @@ def run_extraction(
     whether to go on. Raises TeacherLogitsErrors; what was computed until then is kept for --resume.
     """
     stop = stop or GracefulInterrupt()
-    clock = TimedShutdown(config.max_runtime_minutes)
+    clock = TimedShutdown(config.max_runtime_minutes, grace_seconds(config.upload_on_stop))
+    stop.limit_start(clock.remaining)
     cache = RunCache(Path(config.require_complete().cache_dir).expanduser())
-    with cache.locked(), closing(open_repository(str(config.output), config.private)) as repository:
-        summary = RunSummary(repository.address)
+    opened = open_repository(str(config.output), config.private, config.commit_interval_minutes)
+    with cache.locked(), closing(opened) as repository:
+        summary = RunSummary(repository.address, resume_command(config))
         stored = find_stored_run(config, cache, repository, patiently(repository.snapshot))
         run = prepare_run(config, stored)
         if stored is not None:
@@ -56,9 +58,14 @@ def run_extraction(
 
         output = RunOutput(run, stored, cache, repository)
         plan = plan_rows(run, output.done, output.skipped)
+
+        def stopping() -> bool:
+            return stop.requested or clock.due
+
         if not len(plan.rows):
-            output.begin({}, lambda: stop.requested)
-            output.finish(summary, lambda: stop.requested)
+            stop.begin_work()
+            output.begin({}, stopping)
+            output.finish(summary, stopping)
             return summary
 
         summary.left = len(plan.rows)
@@ -68,7 +75,7 @@ def run_extraction(
         sink = RowSink(output, Contents(config.store_tokens), summary)
         _warn_of_many_shards(len(plan.rows), config)
         stop.begin_work()
-        output.begin(_teacher_metadata(teacher), lambda: stop.requested or clock.due)
+        output.begin(_teacher_metadata(teacher), stopping)
         finished, started = True, time.monotonic()
         with (
             output.keeping_rows_on_failure(),
@@ -78,7 +85,7 @@ def run_extraction(
             prefetch(ready_batches(run, plan, sampler, sink)) as batches,
         ):
             for batch in batches:
-                if stop.requested or clock.due:
+                if stopping():
                     finished = False
                     break
                 with clock.batch():
@@ -89,7 +96,7 @@ def run_extraction(
                 bar.advance(len(batch.index), _note(batch, summary, output.uploader, clock))
         if finished:
             output.require_rows()
-            output.finish(summary, lambda: stop.requested)
+            output.finish(summary, stopping)
         else:
             output.suspend(summary)
         return summary

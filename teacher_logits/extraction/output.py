@@ -11,6 +11,7 @@ import numpy as np
 from teacher_logits.errors import TeacherLogitsError
 from teacher_logits.extraction.prepare import PreparedRun, refuse_all, stored_options
 from teacher_logits.extraction.resume import StoredRun, take_stock
+from teacher_logits.extraction.stop import grace_seconds
 from teacher_logits.extraction.summary import RunSummary
 from teacher_logits.hub import (
     SKIPPED_FILE,
@@ -23,15 +24,12 @@ from teacher_logits.hub import (
     render_card,
 )
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE
-from teacher_logits.journal import RunCache, SkippedLog
+from teacher_logits.journal import RunCache, SkippedLog, Spool
 from teacher_logits.records import Int64
 from teacher_logits.settings import absolute_output, same_output
 from teacher_logits.shards import shard_schema
 
 log = logging.getLogger(__name__)
-
-_UPLOAD_GRACE_SECONDS = 10.0
-"""How long a run that was asked to stop waits for an upload under way."""
 
 
 class RunOutput:
@@ -57,26 +55,30 @@ class RunOutput:
             cache.restart()  # it belongs to another run, which is finished
         self.skipped = SkippedLog(cache.skipped_file, empty=self._new)
         self.done = np.zeros(0, np.int64)
+        self._pending = 0
+        """Rows that were saved under `pending/` when the run stopped."""
         if stored is not None:
             self._take_over(found)
 
     def _take_over(self, found: Snapshot) -> None:
         """Go on from what the output and the cache folder hold."""
         split = self._run.source.split
-        stock = take_stock(self._cache, self._repository, found, self._checkpoint, split)
+        spool = Spool(self._cache)
+        stock = take_stock(spool, self._repository, found, self._checkpoint, split)
         self._checkpoint.shards = stock.shards
         self.skipped.merge((found.skipped or b"").decode(errors="replace"))
-        self._open_uploader(stock.next_number)
+        self._open_uploader(spool, stock.next_number)
         schema = shard_schema(self._run.config.store_tokens)
         pending = self.uploader.load_pending_into_buffer(stock.done, schema)
         self.done = np.concatenate([stock.done, pending])
         self.skipped.drop(self.done.tolist())
 
-    def _open_uploader(self, next_number: int) -> None:
+    def _open_uploader(self, spool: Spool, next_number: int) -> None:
         config = self._run.config
         self.uploader = StreamingHFUploader(
             self._repository,
             self._cache,
+            spool,
             self._checkpoint,
             self.skipped,
             partial(render_card, loading_name=self._repository.loading_name),
@@ -102,7 +104,7 @@ class RunOutput:
             if self._old:
                 title = f"Remove {len(self._old)} files to begin anew"
                 patiently(lambda: self._repository.commit({}, self._old, title))
-            self._open_uploader(next_number=0)
+            self._open_uploader(Spool(self._cache), next_number=0)
         self._checkpoint.metadata.update(teacher_metadata)
         self._keep(complete=False)
         self.skipped.save()
@@ -114,11 +116,9 @@ class RunOutput:
         try:
             yield
         except BaseException:
-            waiting = self.uploader.save_pending_locally()
-            self.skipped.save()
             with contextlib.suppress(TeacherLogitsError):  # the failure that is seen is the block's
-                self.uploader.stop(_UPLOAD_GRACE_SECONDS)
-            waiting += sum(shard.rows for shard in self.uploader.waiting)
+                self._put_away()
+            waiting = self._pending + sum(shard.rows for shard in self.uploader.waiting)
             log.info("%s conversations wait in %s for --resume", f"{waiting:,}", self._cache.folder)
             raise
 
@@ -140,18 +140,36 @@ class RunOutput:
     def finish(self, summary: RunSummary, interrupted: Callable[[], bool]) -> None:
         """Commit everything and mark the output complete. What isn't committed when `interrupted` turns true is kept
         for --resume."""
-        self._summarize(summary, self.uploader.finish(interrupted, _UPLOAD_GRACE_SECONDS))
+        self._summarize(summary, self.uploader.finish(interrupted, grace_seconds(False)))
 
     def suspend(self, summary: RunSummary) -> None:
-        """Keep what is not committed for --resume."""
-        summary.waiting = self.uploader.save_pending_locally()
-        self.uploader.stop(_UPLOAD_GRACE_SECONDS)
-        self._summarize(summary, complete=False)
+        """Keep what is not committed for --resume; with --upload-on-stop there is little left to keep.
+
+        Raises UploadError where the output takes nothing.
+        """
+        try:
+            self._put_away()
+        finally:
+            self._summarize(summary, complete=False)
+
+    def _put_away(self) -> None:
+        """Save the rows that fill no shard, and commit what can be committed in a short time."""
+        self.skipped.save()
+        upload = self._run.config.upload_on_stop
+        seconds = grace_seconds(upload)
+        try:
+            if upload:
+                self.uploader.flush()
+            else:
+                self._pending = self.uploader.save_pending_locally()
+        finally:
+            if not self.uploader.stop(seconds):
+                log.warning("what the output did not take within %.0f s waits in %s", seconds, self._cache.folder)
 
     def _summarize(self, summary: RunSummary, complete: bool) -> None:
         self._checkpoint = self.uploader.checkpoint
         summary.complete = complete
-        summary.waiting += sum(shard.rows for shard in self.uploader.waiting)
+        summary.waiting = self._pending + sum(shard.rows for shard in self.uploader.waiting)
         summary.total_conversations = self._checkpoint.total_samples
         summary.total_tokens = self._checkpoint.total_tokens
         summary.bytes_per_token = self.uploader.bytes_per_token

@@ -123,7 +123,7 @@ class Stock:
     """Of the next shard."""
 
 
-def take_stock(cache: RunCache, repository: Repository, found: Snapshot, checkpoint: Checkpoint, split: str) -> Stock:
+def take_stock(spool: Spool, repository: Repository, found: Snapshot, checkpoint: Checkpoint, split: str) -> Stock:
     """Read which conversations stand in committed and spooled shards, and bring the spool in line with the output.
 
     A spooled shard that the output holds is dropped; one whose rows it holds in part, or whose name is taken, is
@@ -150,8 +150,7 @@ def take_stock(cache: RunCache, repository: Repository, found: Snapshot, checkpo
     numbers = [shard_number(path) for path in found.shards]
     next_number = 1 + max((number for number in numbers if number is not None), default=-1)
 
-    spool = Spool(cache)
-    spooled = spool.shards()
+    spooled = spool.shards
     next_number = max([next_number, *(1 + (shard_number(shard.name) or 0) for shard in spooled)])
     for shard in spooled:
         if _is_committed(shard, found, repository):

@@ -14,14 +14,27 @@ from types import FrameType, TracebackType
 PROCESS_START = time.monotonic()
 """About when the process began: this module is among the first things it loads."""
 
+_GRACE_SECONDS, _UPLOAD_SECONDS = 10.0, 60.0
+
+
+def grace_seconds(upload: bool) -> float:
+    """How long a run that was asked to stop waits for uploads under way, or with `upload` for those of all it has.
+
+    Spot machines are told 30 to 120 seconds before they are taken away.
+    """
+    return _UPLOAD_SECONDS if upload else _GRACE_SECONDS
+
 
 class GracefulInterrupt:
     """Turns the first SIGINT or SIGTERM into a flag, once there is something to save; the second one kills.
 
-    Until `begin_work` is called nothing can be lost, so the signal ends the process at once, without a traceback.
+    SIGUSR1, with which SLURM can warn of a job's end, asks to stop as the time limit does.
+    Until `begin_work` is called nothing can be lost, so a signal ends the process at once, without a traceback.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    KILLING = (signal.SIGINT, signal.SIGTERM)
+    TIMELY = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGALRM") if hasattr(signal, name))
+    """Those after which the process ends with exit code 0. The alarm is that of `limit_start`."""
 
     def __init__(self) -> None:
         self._signal: int | None = None
@@ -29,12 +42,13 @@ class GracefulInterrupt:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "GracefulInterrupt":
-        self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        self._before = {number: signal.signal(number, self._handle) for number in self.KILLING + self.TIMELY}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._set_alarm(0)
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
@@ -46,20 +60,38 @@ class GracefulInterrupt:
     @property
     def exit_code(self) -> int:
         """What the process should end with: 130 after SIGINT, 143 after SIGTERM, else 0."""
-        return 0 if self._signal is None else 128 + self._signal
+        return 0 if self._signal is None else _exit_code(self._signal)
+
+    def limit_start(self, seconds: float | None) -> None:
+        """Until `begin_work`, end the process in so many seconds; None: whenever it likes. For use inside `with`."""
+        if seconds is not None:
+            self._set_alarm(max(seconds, 0.001))  # 0 would mean never
 
     def begin_work(self) -> None:
         """From now on a signal only asks to stop."""
         self._working = True
+        self._set_alarm(0)
+
+    def _set_alarm(self, seconds: float) -> None:
+        if self._before and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._working:
             # Not by an exception: one that is raised in the middle of an import or a destructor may be swallowed.
-            os.write(2, b"stopped before anything was extracted\n")
-            os._exit(128 + number)
+            why = "the time is over, " if number in self.TIMELY else ""
+            os.write(2, f"{why}stopped before anything was extracted\n".encode())
+            os._exit(_exit_code(number))
+        if number in self.TIMELY:
+            self._signal = self._signal or number
+            return
         self._signal = number
-        for each in self.SIGNALS:
+        for each in self.KILLING:
             signal.signal(each, signal.SIG_DFL)
+
+
+def _exit_code(number: int) -> int:
+    return 0 if number in GracefulInterrupt.TIMELY else 128 + number
 
 
 class TimedShutdown:
@@ -67,8 +99,10 @@ class TimedShutdown:
 
     _SAVING_SECONDS = 5.0
 
-    def __init__(self, minutes: float | None, start: float = PROCESS_START) -> None:
+    def __init__(self, minutes: float | None, grace: float = 0.0, start: float = PROCESS_START) -> None:
+        """grace: seconds that uploads take at the end, see `grace_seconds`."""
         self._end = None if minutes is None else start + 60 * minutes
+        self._saving = self._SAVING_SECONDS + grace
         self._durations: deque[float] = deque(maxlen=10)
 
     @contextmanager
@@ -87,4 +121,4 @@ class TimedShutdown:
     def due(self) -> bool:
         """Whether another batch like the slowest of the last ones, and saving, might not fit any more."""
         left = self.remaining
-        return left is not None and left < 1.5 * max(self._durations, default=0.0) + self._SAVING_SECONDS
+        return left is not None and left < 1.5 * max(self._durations, default=0.0) + self._saving

@@ -1,7 +1,10 @@
 """What a run did, in numbers and in words."""
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
+
+from teacher_logits.settings import ExtractionConfig
 
 SHOWN_REASONS = 10
 
@@ -12,6 +15,8 @@ class RunSummary:
 
     address: str
     """Where the output is."""
+    command: str = "python extract_logits.py --resume"
+    """Goes on with the run."""
     conversations: int = 0
     """Stored by this run."""
     tokens: int = 0
@@ -54,7 +59,15 @@ class RunSummary:
         )
         if self.left or self.waiting:
             waiting = f" and {self.waiting:,} that wait in the cache folder" if self.waiting else ""
-            lines.append(f"stopped with {self.left:,} conversations left{waiting}; go on with --resume")
+            lines.append(f"stopped with {self.left:,} conversations left{waiting}; go on with: {self.command}")
         elif self.complete:
             lines.append("complete")
         return "\n".join(lines)
+
+
+def resume_command(config: ExtractionConfig) -> str:
+    """What to run to go on with the run of these options."""
+    command = ["python", "extract_logits.py", "--resume"]
+    if config.cache_dir != ExtractionConfig().cache_dir:
+        command += ["--cache-dir", config.cache_dir]
+    return shlex.join(command)

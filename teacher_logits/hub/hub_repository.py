@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem, get_session
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -22,22 +22,37 @@ from teacher_logits.hub.retries import may_pass, reason_of, status_of
 from teacher_logits.records import Int64
 from teacher_logits.shards import read_indices
 
+SILENCE_SECONDS = 120.0
+"""Without a byte for so long, a connection counts as broken. Large commits take the Hub a minute."""
+
 _REFUSED = (401, 403)
 
 
 class HubRepository:
     """A dataset repository on the Hub. Every commit names the one it builds on, so nobody's work is overwritten."""
 
-    seconds_between_commits = 60.0
-    """The Hub allows about 128 commits an hour in a repository."""
-
-    def __init__(self, repo_id: str, private: bool = False, api: HfApi | None = None) -> None:
+    def __init__(
+        self,
+        repo_id: str,
+        private: bool = False,
+        seconds_between_commits: float = 0.0,
+        api: HfApi | None = None,
+    ) -> None:
         self._repo_id, self._private = repo_id, private
-        self._api = api or HfApi()
+        self.seconds_between_commits = seconds_between_commits
+        self._client = api or HfApi()
         self._head: str | None = None
         """The commit that the next one builds on."""
         self._uploaded: dict[str, CommitOperationAdd] = {}
         """Shards whose bytes the Hub has already."""
+
+    @property
+    def _api(self) -> HfApi:
+        """The client. Left to itself it waits for ever for a connection that fell silent."""
+        session = get_session()
+        if session.timeout.read is None:
+            session.timeout = SILENCE_SECONDS
+        return self._client
 
     @property
     def address(self) -> str:

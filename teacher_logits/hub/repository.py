@@ -32,7 +32,7 @@ class Repository(Protocol):
     """An output. Failures that pass by are retried by the uploader; those that don't are raised as UploadError."""
 
     seconds_between_commits: float
-    """How far apart commits must be."""
+    """How far apart commits are, where nothing presses."""
 
     @property
     def address(self) -> str:
@@ -67,9 +67,11 @@ class Repository(Protocol):
         """Add and remove files in one step. Doing it again with the same content is harmless."""
 
 
-def open_repository(output: str, private: bool = False) -> Repository:
-    """The output that `--output` names."""
+def open_repository(output: str, private: bool = False, minutes_between_commits: float = 0.0) -> Repository:
+    """The output that `--output` names. Commits to a folder cost nothing and are made as soon as there is a shard."""
     from teacher_logits.hub.folder import FolderRepository
     from teacher_logits.hub.hub_repository import HubRepository
 
-    return FolderRepository(local_folder(output)) if is_folder(output) else HubRepository(output, private)
+    if is_folder(output):
+        return FolderRepository(local_folder(output))
+    return HubRepository(output, private, 60 * minutes_between_commits)

@@ -1,12 +1,16 @@
 """Trying again what a Hub refused for a while. `create_commit` retries nothing by itself."""
 
+import email.utils
 import json
 import logging
 import random
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TypeVar
+
+from huggingface_hub.utils import parse_ratelimit_headers
 
 from teacher_logits.errors import TeacherLogitsError, UploadError
 
@@ -15,6 +19,8 @@ log = logging.getLogger(__name__)
 _PASSING = (408, 409, 412, 425, 429, 500, 502, 503, 504)
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _PATIENT_WAITS = (1.0, 2.0, 4.0, 8.0)
+_LONGEST_ASKED_WAIT = 900.0
+"""What a Hub asks for at most: its limits are counted over five minutes, and over an hour for commits."""
 
 T = TypeVar("T")
 
@@ -40,8 +46,9 @@ def may_pass(error: BaseException) -> bool:
     if status is not None:
         return status in _PASSING
     # Broken connections arrive as OSError or as an error of whichever HTTP library the client uses; a pre-signed
-    # address that was refused, as RuntimeError.
-    return isinstance(error, OSError | RuntimeError) or type(error).__module__.split(".")[0].startswith("httpx")
+    # address that was refused, as RuntimeError; what a proxy answers for the Hub, as text that isn't JSON.
+    passing = isinstance(error, OSError | RuntimeError | json.JSONDecodeError)
+    return passing or type(error).__module__.split(".")[0].startswith("httpx")
 
 
 def patiently(action: Callable[[], T]) -> T:
@@ -67,24 +74,30 @@ def patiently(action: Callable[[], T]) -> T:
                     "this machine is written ./name."
                 ) from error
             log.warning("the output can't be reached (%s); trying again", reason_of(error))
-            pause = max(wait, _asked_wait(error))
+            pause = max(wait, asked_wait(error))
         time.sleep(pause)
 
 
 def keep_trying(
     action: Callable[[], None],
-    settle: Callable[[BaseException], bool],
+    settle: Callable[[], bool],
     seconds: float,
     stop: threading.Event,
 ) -> None:
-    """Run `action` until it succeeds, or fails for good, or `seconds` of failing have passed.
+    """Run `action` until it succeeds, or fails for good, or `seconds` have passed since its first failure.
 
-    settle: called after a failure that may pass; looks at the output, and returns True where the action had
-    landed after all.   stop: while set, no waiting goes on. Raises UploadError, caused by the last failure.
+    settle: called after each failure that may pass, until it succeeds, and before the action is tried again. It looks
+    at the output, and returns True where the action had landed after all.   stop: while set, no waiting goes on.
+    Raises UploadError, caused by the last failure.
     """
-    began, wait = time.monotonic(), _FIRST_WAIT
+    failed_first: float | None = None
+    wait = _FIRST_WAIT
+    unclear = False
     while True:
         try:
+            if unclear and settle():
+                return None
+            unclear = False
             return action()
         except Exception as error:
             if not may_pass(error):
@@ -94,25 +107,35 @@ def keep_trying(
                     f"The output refuses a commit ({reason_of(error)}). Everything is kept in the cache folder; mend "
                     "what it refuses and go on with --resume."
                 ) from error
-            failure = error
-            log.warning("the output did not take a commit (%s); trying again", reason_of(error))
-        pause = max(_asked_wait(failure), wait * random.uniform(0.5, 1.5))
-        if time.monotonic() - began + pause > seconds or stop.wait(pause):
+            failure, unclear = error, True
+        failed_first = failed_first or time.monotonic()
+        pause = max(asked_wait(failure), wait * random.uniform(0.5, 1.5))
+        log.warning("the output did not take a commit (%s); trying again in %.0f s", reason_of(failure), pause)
+        waited = time.monotonic() - failed_first
+        if waited + pause > seconds or stop.wait(pause):
             raise UploadError(
-                f"The output did not take a commit for {time.monotonic() - began:,.0f} seconds ({reason_of(failure)}). "
+                f"The output did not take a commit for {waited:,.0f} seconds ({reason_of(failure)}). "
                 "Everything is kept in the cache folder; go on with --resume."
             ) from failure
         wait = min(_LONGEST_WAIT, 2 * wait)
-        try:
-            if settle(failure):
-                return None
-        except Exception as error:
-            if not may_pass(error):
-                raise
 
 
-def _asked_wait(error: BaseException) -> float:
-    """Seconds that a Retry-After header asks for, within reason."""
+def asked_wait(error: BaseException) -> float:
+    """Seconds that a refusal asks to wait: by its Retry-After header (seconds or a date) or its RateLimit header."""
     headers = getattr(getattr(error, "response", None), "headers", {})
-    asked = str(headers.get("Retry-After", "")).strip()
-    return min(float(asked), 600.0) if asked.isdecimal() else 0.0
+    limit = parse_ratelimit_headers(headers)
+    asked = [_retry_after(str(headers.get("Retry-After", "")).strip())]
+    if limit is not None and not limit.remaining:
+        asked.append(limit.reset_in_seconds + 1.0)
+    # Others that were refused at the same instant have been told the same.
+    return min(max(asked), _LONGEST_ASKED_WAIT) + (random.uniform(0, 1) if max(asked) else 0.0)
+
+
+def _retry_after(text: str) -> float:
+    if text.isdecimal():
+        return float(text)
+    try:
+        date = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -1,7 +1,7 @@
 """Rows to shards to commits, in the background, while the teacher works on."""
 
-import dataclasses
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -9,17 +9,19 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from teacher_logits.errors import UploadError
-from teacher_logits.hub.checkpoint import CARD_FILE, CHECKPOINT_FILE, SKIPPED_FILE, Checkpoint
-from teacher_logits.hub.repository import Addition, Repository, Snapshot
-from teacher_logits.hub.retries import keep_trying
-from teacher_logits.journal import RowBuffer, RunCache, SkippedLog, Spool, SpooledShard
+from teacher_logits.hub.checkpoint import Checkpoint
+from teacher_logits.hub.committer import Card, Committer
+from teacher_logits.hub.repository import Repository
+from teacher_logits.journal import RowBuffer, RunCache, ShardState, SkippedLog, Spool, SpooledShard
+from teacher_logits.progress import progress
 from teacher_logits.records import Int64
 from teacher_logits.shards import shard_name
 
 log = logging.getLogger(__name__)
 
 SHARDS_PER_COMMIT = 50
+PRESSED_SECONDS_BETWEEN_COMMITS = 30.0
+"""How far apart commits are where shards have piled up: the Hub allows about 128 an hour in a repository."""
 _POLL_SECONDS = 0.2
 _POLLS_BEFORE_WORD = 10
 
@@ -37,7 +39,8 @@ class UploadSettings:
 
 
 class StreamingHFUploader:
-    """Takes rows, spools full shards and commits them from a thread of its own, several at a time.
+    """Takes rows, spools full shards, uploads each as soon as it is written and commits several at a time, from a
+    thread of its own.
 
     A shard leaves the spool only after the commit that holds it. A failure of the thread is raised, with its
     traceback, by the next call from outside.
@@ -47,28 +50,26 @@ class StreamingHFUploader:
         self,
         repository: Repository,
         cache: RunCache,
+        spool: Spool,
         checkpoint: Checkpoint,
         skipped: SkippedLog,
-        card: Callable[[Checkpoint], bytes],
+        card: Card,
         settings: UploadSettings,
         next_number: int,
     ) -> None:
-        """checkpoint: what the output holds already.   card: makes README.md.   next_number: of the first shard."""
-        self._repository, self._checkpoint, self._skipped, self._card = repository, checkpoint, skipped, card
-        self._settings, self._number = settings, next_number
-        self._spool = Spool(cache)
+        """spool: that of `cache`.   checkpoint: what the output holds already.   card: makes README.md.   next_number:
+        of the first shard."""
+        self._settings, self._number, self._spool = settings, next_number, spool
+        self._interval = repository.seconds_between_commits
+        self._committer = Committer(repository, spool, checkpoint, skipped, card, settings.retry_seconds)
         self._buffer = RowBuffer(cache, self._write_shard, settings.rows_per_shard, settings.shard_mb)
-        self._queue: list[SpooledShard] = self._spool.shards()
         self._changed = threading.Condition()
         self._closing = False
         self._stopping: Callable[[], bool] = lambda: False
         self._complete = False
-        self._hurry = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="uploader", daemon=True)
         self._bytes = self._tokens = 0
-        self.uploading = False
-        """Whether a commit is under way."""
 
     def start(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Begin to commit. The first commit is made as soon as there is a shard.
@@ -86,17 +87,22 @@ class StreamingHFUploader:
     @property
     def holds_rows(self) -> bool:
         """Whether any row was taken: it waits in the buffer, in a shard, or is committed."""
-        return bool(self._buffer.rows or self._queue or self._checkpoint.shards)
+        return bool(self._buffer.rows or self._spool.shards or self.checkpoint.shards)
 
     @property
     def waiting(self) -> list[SpooledShard]:
         """Shards that are written and not committed."""
-        return list(self._queue)
+        return self._spool.shards
+
+    @property
+    def uploading(self) -> bool:
+        """Whether an upload or a commit is under way."""
+        return self._committer.busy
 
     @property
     def checkpoint(self) -> Checkpoint:
         """What the output holds."""
-        return self._checkpoint
+        return self._committer.checkpoint
 
     @property
     def bytes_per_token(self) -> float | None:
@@ -119,7 +125,11 @@ class StreamingHFUploader:
 
     def save_pending_locally(self) -> int:
         """Keep the rows that fill no shard in the cache folder; returns how many they are."""
-        return self._buffer.save(self._checkpoint.shard_metadata)
+        return self._buffer.save(self.checkpoint.shard_metadata)
+
+    def flush(self) -> None:
+        """Write the rows that fill no shard as a smaller one."""
+        self._buffer.flush()
 
     def finish(self, interrupted: Callable[[], bool] = lambda: False, seconds: float = 10.0) -> bool:
         """Write the last rows, commit everything and mark the output complete; returns whether that is done.
@@ -127,10 +137,9 @@ class StreamingHFUploader:
         interrupted: asked while a commit is waited for; once it is true, this gives up after about `seconds`, and
         what isn't committed stays in the spool for --resume. Raises what the thread failed with.
         """
-        self._buffer.flush()
+        self.flush()
         self._close(complete=True)
-        while self._thread.is_alive() and not interrupted():
-            self._thread.join(_POLL_SECONDS)
+        self._wait_for_thread(interrupted)
         return self.stop(seconds if self._thread.is_alive() else 0)
 
     def stop(self, seconds: float) -> bool:
@@ -141,8 +150,18 @@ class StreamingHFUploader:
         self._close(self._complete)
         self._thread.join(seconds)
         self.check()
-        self._hurry.set()
+        self._committer.hurry.set()
         return not self._thread.is_alive()
+
+    def _wait_for_thread(self, interrupted: Callable[[], bool]) -> None:
+        """Show how many shards are still to come, until the thread has ended or nobody wants to wait any more."""
+        left = len(self._spool.shards)
+        with progress("uploading", left, "shards") as bar:
+            while self._thread.is_alive() and not interrupted():
+                self._thread.join(_POLL_SECONDS)
+                now = len(self._spool.shards)
+                bar.advance(left - now)
+                left = now
 
     def _close(self, complete: bool) -> None:
         with self._changed:
@@ -151,13 +170,12 @@ class StreamingHFUploader:
 
     def _write_shard(self, table: pa.Table) -> None:
         self._wait_for_room()
-        name = shard_name(self._settings.split, self._checkpoint.fingerprint, self._number)
-        shard = self._spool.write(table, name, self._checkpoint.shard_metadata)
+        name = shard_name(self._settings.split, self.checkpoint.fingerprint, self._number)
+        shard = self._spool.write(table, name, self.checkpoint.shard_metadata)
         self._number += 1
         self._bytes += shard.size
         self._tokens += shard.tokens
         with self._changed:
-            self._queue.append(shard)
             self._changed.notify_all()
 
     def stop_waiting(self) -> None:
@@ -178,80 +196,45 @@ class StreamingHFUploader:
 
     @property
     def _full(self) -> bool:
-        return sum(shard.size for shard in self._queue) >= self._settings.spool_bytes
+        return self._spool.size >= self._settings.spool_bytes
 
     def _work(self) -> None:
-        last = time.monotonic() - self._repository.seconds_between_commits
+        last = -math.inf
         try:
             while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closing or self._queue)
-                    due = last + self._repository.seconds_between_commits
-                    self._changed.wait_for(
-                        lambda: self._closing or self._full, timeout=max(0.0, due - time.monotonic())
-                    )
-                    shards, closing = self._queue[:SHARDS_PER_COMMIT], self._closing
-                    final = closing and self._complete and len(shards) == len(self._queue)
-                if shards or final:
-                    self._commit(shards, complete=final)
+                closing, complete = self._wait_for_work(last)
+                shards = self._spool.shards[:SHARDS_PER_COMMIT]
+                for shard in shards:
+                    if shard.state is ShardState.WRITTEN:
+                        self._committer.upload(shard)
+                final = closing and complete and len(shards) == len(self._spool.shards)
+                if (shards and (closing or self._seconds_to_commit(last) <= 0)) or final:
+                    self._committer.commit(shards, complete=final)
                     last = time.monotonic()
-                with self._changed:
-                    del self._queue[: len(shards)]
-                    self._changed.notify_all()
-                    if closing and not self._queue:
-                        return
+                    with self._changed:
+                        self._changed.notify_all()
+                if closing and not self._spool.shards:
+                    return
         except BaseException as error:
             self._failure = error
             log.debug("uploading failed", exc_info=True)
 
-    def _commit(self, shards: list[SpooledShard], complete: bool) -> None:
-        """Commit some shards with the card, the checkpoint and the list of what was left out; then drop the shards."""
-        held = self._checkpoint.shards | {shard.name: shard.entry() for shard in shards}
-        checkpoint = dataclasses.replace(self._checkpoint, shards=held, complete=complete)
-        additions: dict[str, Addition] = {shard.name: shard.path for shard in shards}
-        additions[CARD_FILE] = self._card(checkpoint)
-        if self._skipped.worth_listing:
-            additions[SKIPPED_FILE] = self._skipped.content()
-        additions[CHECKPOINT_FILE] = checkpoint.content()
-        title = f"Add {len(shards)} shards, {checkpoint.total_samples:,} conversations" + (
-            " (complete)" if complete else ""
-        )
+    def _wait_for_work(self, last: float) -> tuple[bool, bool]:
+        """Wait until a shard is to be uploaded, or a commit is due, or the uploader is closing; returns whether it is,
+        and whether that completes the output.
 
-        gone = self._repository.missing(self._checkpoint.shards)
-        if gone:
-            raise UploadError(
-                f"{gone[0]} is not in {self._repository.address} any more ({len(gone)} shards are gone). Go on with "
-                "--resume, which computes their conversations again."
-            )
+        last: when the last commit was made.
+        """
+        with self._changed:
+            while not self._closing:
+                shards, seconds = self._spool.shards[:SHARDS_PER_COMMIT], self._seconds_to_commit(last)
+                if any(shard.state is ShardState.WRITTEN for shard in shards) or (shards and seconds <= 0):
+                    break
+                self._changed.wait(seconds if shards else None)
+            return self._closing, self._complete
 
-        def send() -> None:
-            for shard in shards:
-                self._repository.upload(shard.name, shard.path)
-            self._repository.commit(additions, [], title)
-
-        def settle(_: BaseException) -> bool:
-            found = self._repository.snapshot()
-            self._refuse_foreign(found, held)
-            return found.checkpoint == additions[CHECKPOINT_FILE] and all(shard.name in found.files for shard in shards)
-
-        self.uploading = True
-        try:
-            keep_trying(send, settle, self._settings.retry_seconds, self._hurry)
-        finally:
-            self.uploading = False
-        self._checkpoint = checkpoint
-        for shard in shards:
-            self._spool.remove(shard)
-
-    def _refuse_foreign(self, found: Snapshot, ours: dict[str, dict[str, object]]) -> None:
-        """Raise UploadError where the output has shards that this run didn't write: by their names, or, since another
-        machine with the same run gives the same names, by their content."""
-        known = ours | {shard.name: shard.entry() for shard in self._queue}
-        foreign = [
-            path for path in found.shards if path not in known or found.files[path] not in (None, known[path]["sha256"])
-        ]
-        if foreign:
-            raise UploadError(
-                f"Another run writes to {self._repository.address}: {foreign[0]} appeared meanwhile. Stop one of them, "
-                "then go on with --resume, which takes over what the other has done."
-            )
+    def _seconds_to_commit(self, last: float) -> float:
+        """How long the next commit must wait. The first is made at once, so that people see something."""
+        pressed = self._full or len(self._spool.shards) >= SHARDS_PER_COMMIT
+        interval = min(self._interval, PRESSED_SECONDS_BETWEEN_COMMITS) if pressed else self._interval
+        return last + interval - time.monotonic()

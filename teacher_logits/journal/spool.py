@@ -1,5 +1,7 @@
 """Shards on disk that wait for being committed, under the names they will have in the output."""
 
+import enum
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +12,23 @@ import pyarrow as pa
 from teacher_logits.errors import FormatError
 from teacher_logits.files import atomic_path, sha256_file
 from teacher_logits.journal.cache import RunCache
-from teacher_logits.shards import read_table, write_shard
+from teacher_logits.shards import read_table, shard_schema, write_shard
 
 
-@dataclass(frozen=True)
+class ShardState(enum.StrEnum):
+    """How far a shard has come. It leaves the spool only when it is committed."""
+
+    WRITTEN = "written"
+    """On this machine's disk."""
+    UPLOADED = "uploaded"
+    """Its bytes are where the output lies, which doesn't list it yet. Forgotten when the process ends."""
+    COMMITTED = "committed"
+    """The output has it."""
+
+
+@dataclass
 class SpooledShard:
-    """A written shard."""
+    """A shard in the spool."""
 
     name: str
     """Its path inside the output: data/....parquet"""
@@ -25,6 +38,7 @@ class SpooledShard:
     sha256: str
     size: int
     """bytes"""
+    state: ShardState = ShardState.WRITTEN
 
     def entry(self) -> dict[str, Any]:
         """What checkpoint.json says of it."""
@@ -32,32 +46,54 @@ class SpooledShard:
 
 
 class Spool:
-    """The shards of a cache folder."""
+    """The shards of a cache folder. Rows may be added and shards removed by different threads."""
 
     def __init__(self, cache: RunCache) -> None:
+        """Take up what an earlier run left. A shard that can't be read is set aside, and its rows computed again."""
         self._cache = cache
         self._folder = cache.spool_folder
+        self._lock = threading.Lock()
+        self._shards: dict[str, SpooledShard] = {}
+        for path in sorted(self._folder.glob("*.parquet")):
+            try:
+                self._shards[path.name] = _describe(f"data/{path.name}", path, _read_whole(path))
+            except FormatError:
+                cache.set_aside(path)
+
+    @property
+    def shards(self) -> list[SpooledShard]:
+        """The shards there are, in the order they were written."""
+        with self._lock:
+            return list(self._shards.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes they take."""
+        return sum(shard.size for shard in self.shards)
 
     def write(self, table: pa.Table, name: str, metadata: Mapping[str, Any]) -> SpooledShard:
         """Write rows as the shard `name`, whole or not at all."""
         path = self._folder / Path(name).name
         with atomic_path(path) as temporary:
             write_shard(table, temporary, metadata)
-        return _describe(name, path, table)
-
-    def shards(self) -> list[SpooledShard]:
-        """The shards there are, by name. One that can't be read is set aside; its rows will be computed again."""
-        found = []
-        for path in sorted(self._folder.glob("*.parquet")):
-            try:
-                found.append(_describe(f"data/{path.name}", path, read_table(path, ["num_tokens"])))
-            except FormatError:
-                self._cache.set_aside(path)
-        return found
+        shard = _describe(name, path, table)
+        with self._lock:
+            self._shards[path.name] = shard
+        return shard
 
     def remove(self, shard: SpooledShard) -> None:
-        """Forget a shard that the output holds."""
+        """Forget a shard whose rows are in the output, or in other shards here."""
         shard.path.unlink(missing_ok=True)
+        with self._lock:
+            self._shards.pop(shard.path.name, None)
+
+
+def _read_whole(path: Path) -> pa.Table:
+    """All rows of a shard, so that no damage goes on to the output. Raises FormatError where there is any."""
+    table = read_table(path).replace_schema_metadata(None)
+    if not table.schema.equals(shard_schema("input_ids" in table.column_names)):
+        raise FormatError(f"{path} has other columns than a shard.")
+    return table
 
 
 def _describe(name: str, path: Path, table: pa.Table) -> SpooledShard:

@@ -18,6 +18,9 @@ MAX_VOCABULARY = 1 << 18
 """Token ids are stored in 16 + 2 bits."""
 MAX_NUCLEUS = 255
 """Nucleus sizes are stored in 8 bits."""
+LEAST_COMMIT_INTERVAL = 0.5
+"""minutes"""
+_COMMIT_INTERVAL = f"at least {LEAST_COMMIT_INTERVAL}, and finite: the Hub allows about 128 commits an hour"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,10 @@ class ExtractionConfig(SourceOptions):
     """Close a shard at this size, in memory, before --upload-every is reached; 256 MiB close it in any case."""
     spool_limit_gb: float = 50.0
     """Where shards that wait for being committed take this much of the cache folder, extraction waits."""
+    commit_interval_minutes: float = 5.0
+    """How far apart commits to the Hub are, at least 0.5; the first is made as soon as there is a shard."""
+    upload_on_stop: bool = False
+    """When the run is stopped, upload what fills no shard as a last small one: for machines that lose their disk."""
     hub_retry_seconds: Annotated[int, option(metavar="N")] = 3600
     """How long a failing Hub is tried before the rest is left in the cache folder and the run ends with exit code 1."""
     max_runtime_minutes: Fraction = None
@@ -90,6 +97,8 @@ class ExtractionConfig(SourceOptions):
         self._check(self.upload_every >= 1, "upload_every", "at least 1")
         self._check(self.hub_retry_seconds >= 0, "hub_retry_seconds", "at least 0")
         self._check(0 < self.spool_limit_gb < math.inf, "spool_limit_gb", "more than 0, and finite")
+        interval = self.commit_interval_minutes
+        self._check(LEAST_COMMIT_INTERVAL <= interval < math.inf, "commit_interval_minutes", _COMMIT_INTERVAL)
         for name in ("max_seq_len", "batch_tokens", "max_batch_size"):
             value = getattr(self, name)
             self._check(value is None or value >= 1, name, "at least 1")

@@ -16,9 +16,9 @@ def become(face: str, out: str, err: str, arguments: list[str]) -> None:
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
     sys.argv = [f"{face}.py", *arguments]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the face does
     stop = importlib.import_module("teacher_logits.extraction.stop")
-    stop.TimedShutdown.__init__.__defaults__ = (time.monotonic(),)
+    stop.TimedShutdown.__init__.__defaults__ = (0.0, time.monotonic())
     importlib.import_module(f"teacher_logits.command_line.{face}").run()
 
 

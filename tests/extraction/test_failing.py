@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from teacher_logits.conversations import ConversationDataset
 from teacher_logits.errors import NonFiniteLogitsError, UploadError
-from teacher_logits.extraction import batches, output, stations
+from teacher_logits.extraction import batches, stations, stop
 from teacher_logits.extraction.batches import FiniteGuard, GPUBatchResult
 from teacher_logits.hub import folder
 from teacher_logits.records import Batch
@@ -193,7 +193,7 @@ def test_failure_while_rows_wait_for_room(place: Place, reference: Place, monkey
 
     monkeypatch.setattr(folder.FolderRepository, "commit", gated)
     monkeypatch.setattr(batches, "gpu_process_batch", fails)
-    monkeypatch.setattr(output, "_UPLOAD_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(stop, "_GRACE_SECONDS", 0.5)
     with pytest.raises(ZeroDivisionError, match="in the teacher"):
         place.run(max_batch_size=1, spool_limit_gb=1e-9, upload_every=2)
     assert not too_late.is_set()

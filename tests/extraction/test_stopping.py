@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from teacher_logits.extraction import extract, output
+from teacher_logits.extraction import extract
+from teacher_logits.extraction import stop as stop_module
 from teacher_logits.extraction.stop import GracefulInterrupt, TimedShutdown
 from tests.extraction.runs import (
     Ended,
@@ -45,6 +46,11 @@ def longer(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Plac
 
 def elsewhere(place: Place, folder: Path, output: Path | str | None = None) -> Place:
     return Place(place.teacher, place.data, output or folder / "logits", folder / "cache")
+
+
+def go_on(place: Place) -> str:
+    """What a run says to go on with."""
+    return f"python extract_logits.py --resume --cache-dir {place.cache}"
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -103,9 +109,10 @@ def test_first_signal_saves_everything(longer: Place, tmp_path: Path, forks: For
     end = child.wait()
     assert end.code == CODES[number] and "Traceback" not in end.err
     stored, waiting = stored_rows(place.folder).num_rows, place.waiting()
-    said = r"stopped with (\d+) conversations left( and (\d+) that wait in .*)?; go on with --resume"
+    said = r"stopped with (\d+) conversations left( and (\d+) that wait in .*)?; go on with: (.*)"
     left = re.fullmatch(said, end.last_line)
-    assert left and int(left[1]) + len(waiting) + stored == ROWS and int(left[3] or 0) == len(waiting), end
+    assert left and left[4] == go_on(place)
+    assert int(left[1]) + len(waiting) + stored == ROWS and int(left[3] or 0) == len(waiting), end
     assert 0 < stored < ROWS and place.kept["complete"] is False and place.checkpoint["complete"] is False
     alone = forks.run("--resume", "--cache-dir", str(place.cache))
     assert alone.code == 0 and alone.last_line == "complete", alone
@@ -168,7 +175,7 @@ def test_time_limit(place: Place, reference: Place, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(extract, "TimedShutdown", Short)
     summary = place.run(max_batch_size=1, upload_every=4, max_runtime_minutes=5)
     assert (summary.left, summary.waiting, summary.complete, summary.total_conversations) == (19, 3, False, 8)
-    last = "stopped with 19 conversations left and 3 that wait in the cache folder; go on with --resume"
+    last = f"stopped with 19 conversations left and 3 that wait in the cache folder; go on with: {go_on(place)}"
     assert summary.text().splitlines()[-1] == last
     assert place.kept["complete"] is False and place.checkpoint["complete"] is False
     monkeypatch.undo()
@@ -178,7 +185,7 @@ def test_time_limit(place: Place, reference: Place, monkeypatch: pytest.MonkeyPa
 
 def test_time_limit_that_is_over_at_once(place: Place):
     end = command(*place.arguments("--max-runtime-minutes", "0.01"))
-    assert end.code == 0 and end.last_line == "stopped with 30 conversations left; go on with --resume", end
+    assert (end.code, end.out) == (0, "") and end.err.endswith("time is over, stopped before anything was extracted\n")
     summary = place.run(resume=True, max_batch_size=1)
     assert summary.complete and stored_rows(place.folder).num_rows == 30
 
@@ -188,7 +195,7 @@ def test_stopped_while_the_hub_is_away(
 ):
     """All is computed, and only the Hub is waited for: Ctrl+C is heard then, too."""
     place = elsewhere(longer, tmp_path, REPO)
-    monkeypatch.setattr(output, "_UPLOAD_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(stop_module, "_GRACE_SECONDS", 0.5)
     fault = server.add_fault(Fault("POST", "/commit/", "status", status=503, times=None))
 
     def press() -> None:
@@ -202,7 +209,8 @@ def test_stopped_while_the_hub_is_away(
     presser.join()
     assert (stop.exit_code, summary.left, summary.waiting, summary.complete) == (130, 0, 6, False)
     last = summary.text().splitlines()[-1]
-    assert last == "stopped with 0 conversations left and 6 that wait in the cache folder; go on with --resume"
+    told = f"stopped with 0 conversations left and 6 that wait in the cache folder; go on with: {go_on(place)}"
+    assert last == told
     assert len(place.waiting()) == 6 and place.kept["complete"] is False
     server.clear_faults()
     assert place.run(resume=True, limit=6).complete

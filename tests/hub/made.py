@@ -21,7 +21,7 @@ from teacher_logits.hub import (
     UploadSettings,
     render_card,
 )
-from teacher_logits.journal import RunCache, SkippedLog
+from teacher_logits.journal import RunCache, SkippedLog, Spool
 from teacher_logits.shards import read_table, shard_schema
 from tests.codec.made import made_table
 
@@ -64,6 +64,7 @@ def make_uploader(
     card: Callable[[Checkpoint], bytes] | None = None,
     next_number: int = 0,
     spool_bytes: float = math.inf,
+    skipped: SkippedLog | None = None,
 ) -> StreamingHFUploader:
     """An uploader that hasn't started. held: what the output has."""
     metadata = {**METADATA, "source_split": split}
@@ -71,8 +72,9 @@ def make_uploader(
     return StreamingHFUploader(
         repository,
         cache,
+        Spool(cache),
         checkpoint,
-        SkippedLog(cache.skipped_file),
+        SkippedLog(cache.skipped_file) if skipped is None else skipped,
         card or partial(render_card, loading_name=repository.loading_name),
         UploadSettings(split, rows_per_shard, None, spool_bytes, seconds),
         next_number,
@@ -132,6 +134,4 @@ def spooled(cache: RunCache) -> list[int]:
 
 def hub(api: Any) -> HubRepository:
     """The repository on the loopback Hub, whose commits need not wait for each other."""
-    repository = HubRepository(REPO, api=api)
-    repository.seconds_between_commits = 0.0
-    return repository
+    return HubRepository(REPO, api=api)

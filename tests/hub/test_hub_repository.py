@@ -25,7 +25,7 @@ def local(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("private", [True, False])
 def test_creation(server: HubServer, api: HfApi, private: bool):
     for _ in range(2):
-        HubRepository(REPO, private, api).create()
+        HubRepository(REPO, private, api=api).create()
     assert server.is_private(REPO) is private
 
 

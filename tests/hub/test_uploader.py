@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from teacher_logits.errors import UploadError
 from teacher_logits.hub import Checkpoint, FolderRepository
 from teacher_logits.hub import uploader as uploader_module
-from teacher_logits.journal import RunCache
+from teacher_logits.journal import RunCache, SkippedLog
 from teacher_logits.shards import shard_schema
 from tests.hub.made import (
     METADATA,
@@ -312,15 +312,17 @@ def test_stop_commits_what_is_spooled(server: HubServer, api: HfApi, cache: RunC
 
 
 def test_skipped_conversations_are_listed(server: HubServer, api: HfApi, cache: RunCache):
-    uploader = make_uploader(prepared(hub(api)), cache)
-    uploader._skipped.add(99, "too long")
+    skipped = SkippedLog(cache.skipped_file)
+    skipped.add(99, "too long")
+    uploader = make_uploader(prepared(hub(api)), cache, skipped=skipped)
     uploader.start()
     uploader.finish()
     assert server.files(REPO)["skipped.jsonl"] == b'{"index": 99, "reason": "too long"}\n'
     assert rows_of(server.files(REPO)).num_rows == 0
-    again = make_uploader(prepared(hub(api)), cache)
-    again._skipped.merge(server.files(REPO)["skipped.jsonl"].decode())
-    again._skipped.drop([99])
+    listed = SkippedLog(cache.skipped_file)
+    listed.merge(server.files(REPO)["skipped.jsonl"].decode())
+    listed.drop([99])
+    again = make_uploader(prepared(hub(api)), cache, skipped=listed)
     again.start()
     again.finish()
     assert server.files(REPO)["skipped.jsonl"] == b"", "a list that was emptied does not stay as it was"

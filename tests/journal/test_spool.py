@@ -18,9 +18,9 @@ METADATA = {"format_version": 1, "logits_dtype": "float32"}
 def test_what_is_written_is_found_again(cache: RunCache):
     first, second = made_table([1, 6, 40]), made_table([3], first_index=3, store_tokens=False)
     spool = Spool(cache)
-    assert spool.shards() == []
+    assert spool.shards == []
     written = [spool.write(second, NAME.format(1), METADATA), spool.write(first, NAME.format(0), METADATA)]
-    assert Spool(cache).shards() == written[::-1], "another process sees the same, in the order of their names"
+    assert Spool(cache).shards == written[::-1], "another process sees the same, in the order of their names"
     assert [(shard.rows, shard.tokens) for shard in written] == [(1, 3), (3, 47)]
     for shard, table in zip(written, (second, first), strict=True):
         content = shard.path.read_bytes()
@@ -31,7 +31,7 @@ def test_what_is_written_is_found_again(cache: RunCache):
         assert read_metadata(shard.path)["logits_dtype"] == "float32"
     spool.remove(written[1])
     spool.remove(written[1])
-    assert Spool(cache).shards() == written[:1]
+    assert Spool(cache).shards == written[:1]
 
 
 def test_same_rows_same_bytes(cache: RunCache):
@@ -53,7 +53,7 @@ def test_a_write_that_fails_leaves_nothing(cache: RunCache, monkeypatch: pytest.
         with pytest.raises(OSError, match="No space"):
             spool.write(made_table([2]), NAME.format(number), METADATA)
     assert [path.name for path in cache.spool_folder.iterdir()] == [whole.path.name]
-    assert spool.shards() == [whole]
+    assert spool.shards == [whole]
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "other"])
@@ -62,7 +62,7 @@ def test_damaged_shards_are_set_aside(cache: RunCache, damage: str):
     shards = [spool.write(made_table([number + 1]), NAME.format(number), METADATA) for number in range(2)]
     content = shards[0].path.read_bytes()
     shards[0].path.write_bytes({"cut": content[:-9], "empty": b"", "other": b"not a shard" * 9}[damage])
-    assert spool.shards() == shards[1:]
+    assert Spool(cache).shards == shards[1:]
     (aside,) = cache.folder.glob("backup_*/*.parquet")
     assert aside.name == shards[0].path.name
-    assert spool.shards() == shards[1:]
+    assert Spool(cache).shards == shards[1:]
