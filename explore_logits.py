@@ -6,7 +6,7 @@ In a notebook:
     dataset = load_logit_dataset("./logits")
     visualize_conversation_probabilities(dataset, 0)
 
-In a terminal: python explore_logits.py ./logits [show 0]
+In a terminal: python explore_logits.py ./logits [show 0], python explore_logits.py verify ./logits
 """
 
 from teacher_logits.exploring import (

@@ -15,7 +15,7 @@ from teacher_logits.settings import ExtractionConfig, option_name
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 KNOWN = {option_name(each.name) for config in (ExtractionConfig, LengthsConfig) for each in fields(config)}
-ELSEWHERE = {"--help", "--index", "--extra", "--json"}
+ELSEWHERE = {"--help", "--index", "--extra", "--json", "--source"}
 ELSEWHERE |= {"--conversations", "--rows", "--repeats", "--entries", "--threads", "--tokens"}
 """Options of other commands that the pages name."""
 

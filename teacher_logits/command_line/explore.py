@@ -1,4 +1,4 @@
-"""`python explore_logits.py OUTPUT [show PLACE | show --index N]`."""
+"""`python explore_logits.py OUTPUT [show PLACE | show --index N | verify]`, and `verify OUTPUT`."""
 
 import io
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from teacher_logits.command_line.shell import exit_code_of, say
+from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say
 from teacher_logits.errors import FormatError, SettingsError, TeacherLogitsError
 from teacher_logits.exploring import (
     analyze_token_probabilities,
@@ -20,6 +20,8 @@ from teacher_logits.exploring import (
     summary_text,
     surprises_text,
     tokenizer_of,
+    verification_text,
+    verify_dataset,
 )
 
 _SURPRISES = 5
@@ -37,14 +39,33 @@ class Show:
     """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Check every file and number of the dataset. Exit code 0: all is sound; 1: something is wrong, a line each."""
+
+    source: bool = True
+    """Open the source dataset, which may have to be fetched, to see whether conversations are missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOutput(Verify):
+    """Check every file and number of a logits dataset. Exit code 0: all is sound; 1: something is wrong."""
+
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
+    """A folder with a logits dataset, or the id of one on the Hub."""
+    revision: Annotated[str | None, tyro.conf.arg(metavar="REVISION")] = None
+    """Branch, tag or commit of a dataset on the Hub."""
+
+
 @dataclass(frozen=True)
 class Explore:
-    """Look into a logits dataset: a summary, or with `show` one conversation."""
+    """Look into a logits dataset: a summary, with `show` one conversation, with `verify` whether it is sound."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
     """A folder with a logits dataset, or the id of one on the Hub."""
     command: (
         Annotated[Show, tyro.conf.subcommand("show")]
+        | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[None, tyro.conf.subcommand("summary", description="The dataset in numbers.")]
     ) = None
     split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -67,13 +88,10 @@ def run() -> None:
 
 
 def _explore(arguments: list[str] | None) -> int:
-    options = tyro.cli(
-        Explore,
-        args=arguments,
-        prog="explore_logits.py",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs),
-    )
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
+        if isinstance(options, VerifyOutput):
+            return _verify(options)
         say(_answer(options))
     except TeacherLogitsError:
         raise
@@ -85,10 +103,32 @@ def _explore(arguments: list[str] | None) -> int:
     return 0
 
 
+def _parse(arguments: list[str]) -> Explore | VerifyOutput:
+    """The options. `verify OUTPUT` and `OUTPUT verify` are the same; a folder of that name is given as ./verify."""
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
+    if arguments[:1] == ["verify"]:
+        return tyro.cli(VerifyOutput, args=arguments[1:], prog="explore_logits.py verify", config=config)
+    options = tyro.cli(Explore, args=arguments, prog="explore_logits.py", config=config)
+    if not isinstance(options.command, Verify):
+        return options
+    if options.split is not None:
+        raise SettingsError("verify looks at all there is; leave --split out.")
+    return VerifyOutput(output=options.output, revision=options.revision, source=options.command.source)
+
+
+def _verify(options: VerifyOutput) -> int:
+    opened = open_source(options.output, options.revision)
+    if options.source:
+        quiet_libraries()  # the source is opened with them
+    found = verify_dataset(opened, look_at_source=options.source)
+    say(verification_text(found))
+    return 0 if found.sound else 1
+
+
 def _answer(options: Explore) -> str:
     source = open_source(options.output, options.revision)
     show = options.command
-    if show is None:
+    if not isinstance(show, Show):
         return summary_text(summarize(source, options.split))
     if show.place is not None and show.index is not None:
         raise SettingsError(f"show takes a place ({show.place}) or --index ({show.index}), not both.")

@@ -68,9 +68,9 @@ def _kept_options(given: "ExtractionConfig") -> "ExtractionConfig":
 
     kept = stored_config(given.cache_dir, given.output)
     if kept is not None:
-        # Whatever an output says, whether to trust a model's code is said anew.
-        stored = ExtractionConfig.from_mapping(kept | {"trust_remote_code": False}, "the stored run")
-        return dataclasses.replace(stored, cache_dir=given.cache_dir)
+        # Whatever an output says, in whatever spelling: whether to trust a model's code is said anew.
+        stored = ExtractionConfig.from_mapping(kept, "the stored run")
+        return dataclasses.replace(stored, cache_dir=given.cache_dir, trust_remote_code=False)
     if given.output is None:
         raise SettingsError(
             f"--resume alone continues the run of the cache folder, but {given.cache_dir} holds none. Add --output "

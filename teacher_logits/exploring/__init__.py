@@ -5,6 +5,7 @@ loading      as a datasets.Dataset                       samples   one conversat
 decoding     16-bit numbers to probabilities             tokens    ids to text
 analysis     what the teacher thought of each token      summary   the whole dataset in numbers
 text, conversation   views as text                       printing  the same, printed
+verifying    whether the dataset is sound
 """
 
 from teacher_logits.codec import unpack_indices
@@ -36,6 +37,7 @@ from teacher_logits.exploring.samples import NoSuchSampleError, get_sample, read
 from teacher_logits.exploring.sources import open_source
 from teacher_logits.exploring.summary import DatasetSummary, summarize, summary_text
 from teacher_logits.exploring.text import surprises_text
+from teacher_logits.exploring.verifying import Verification, verification_text, verify_dataset
 
 __all__ = [
     "DatasetSummary",
@@ -43,6 +45,7 @@ __all__ = [
     "NoSuchSampleError",
     "TokenChoice",
     "TokenProbability",
+    "Verification",
     "analyze_token_probabilities",
     "conversation_text",
     "decode_top_tokens",
@@ -66,5 +69,7 @@ __all__ = [
     "surprises_text",
     "tokenizer_of",
     "unpack_indices",
+    "verification_text",
+    "verify_dataset",
     "visualize_conversation_probabilities",
 ]

@@ -42,7 +42,7 @@ def run_of_dataset(dataset: Any) -> dict[str, Any]:
     """The run that `load_logit_dataset` attached to a dataset; {} for any other dataset."""
     try:
         description = json.loads(dataset.info.description or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     run = description.get(_RUN_KEY) if isinstance(description, dict) else None
     return run if isinstance(run, dict) else {}

@@ -32,7 +32,7 @@ def run_of_source(source: Source) -> dict[str, Any]:
         return _run_of_shard(source)
     try:
         run = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{CHECKPOINT} of {source.name} is not JSON ({error}).") from error
     if not isinstance(run, dict) or not all(isinstance(run.get(key), dict) for key in ("config", "metadata")):
         raise FormatError(f"{CHECKPOINT} of {source.name} is not one of a logits dataset (no config and metadata).")

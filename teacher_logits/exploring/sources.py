@@ -1,12 +1,13 @@
 """Where a logits dataset lies: a folder or a Hub dataset, with the few things that are read from either."""
 
 import re
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
 from teacher_logits.errors import FormatError
 from teacher_logits.settings import is_folder, local_folder
@@ -15,6 +16,8 @@ _HUB_ID = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
 _SHARD = re.compile(r"(?P<split>\w+)-[0-9a-f]{8}(-w\d+)?-\d{5,}\.parquet")
 _READ_AHEAD = 65536
 """Bytes fetched from the Hub at a time: columns are read in small pieces, and more would fetch the whole shard."""
+_PIECE = 1 << 20
+"""Bytes of a file that is fetched whole, at a time."""
 
 
 class Source(ABC):
@@ -22,6 +25,8 @@ class Source(ABC):
 
     name: str
     """How the user called it."""
+    tries: int
+    """How often to fetch a file before its content is believed to be wrong."""
 
     @abstractmethod
     def data_files(self) -> list[str]:
@@ -30,6 +35,10 @@ class Source(ABC):
     @abstractmethod
     def open(self, name: str) -> IO[bytes]:
         """A file for reading at any place. Raises FileNotFoundError where it isn't there."""
+
+    @abstractmethod
+    def fetched(self, name: str) -> AbstractContextManager[Path]:
+        """A whole file on this disk, for as long as the block lasts. Raises as `open` does."""
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -72,6 +81,8 @@ class Source(ABC):
 class FolderSource(Source):
     """A folder on this machine."""
 
+    tries = 1
+
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
 
@@ -81,23 +92,30 @@ class FolderSource(Source):
     def open(self, name: str) -> IO[bytes]:
         return (self.folder / name).open("rb")
 
+    def fetched(self, name: str) -> AbstractContextManager[Path]:
+        return nullcontext(self.folder / name)
+
     def size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
 
 
 class HubSource(Source):
-    """A dataset on the Hub, read by ranges without a copy on this disk."""
+    """A dataset on the Hub as it is when this is made, read by ranges without a copy on this disk."""
+
+    tries = 2
 
     def __init__(self, repo_id: str, revision: str | None) -> None:
         from huggingface_hub import HfApi, HfFileSystem
 
         self.name = repo_id
         with self.errors():
-            tree = list(HfApi().list_repo_tree(repo_id, recursive=True, repo_type="dataset", revision=revision))
+            # One commit for all files: a run may be writing to the dataset.
+            commit = HfApi().dataset_info(repo_id, revision=revision).sha
+            tree = list(HfApi().list_repo_tree(repo_id, recursive=True, repo_type="dataset", revision=commit))
         # Folders have no size.
         self._sizes: dict[str, int] = {entry.path: entry.size for entry in tree if hasattr(entry, "size")}
         self._files: Any = HfFileSystem()
-        self._root = f"datasets/{repo_id}" + (f"@{quote(revision, safe='')}" if revision else "")
+        self._root = f"datasets/{repo_id}@{commit}"
 
     def data_files(self) -> list[str]:
         return sorted(name for name in self._sizes if name.startswith("data/") and name.endswith(".parquet"))
@@ -107,6 +125,20 @@ class HubSource(Source):
             raise FileNotFoundError(f"{self.name} has no {name}")
         with self.errors():
             return self._files.open(f"{self._root}/{name}", "rb", block_size=_READ_AHEAD)
+
+    @contextmanager
+    def fetched(self, name: str) -> Iterator[Path]:
+        if name not in self._sizes:
+            raise FileNotFoundError(f"{self.name} has no {name}")
+        with tempfile.TemporaryDirectory(prefix="teacher-logits-") as folder:
+            path = Path(folder) / "fetched"
+            with (
+                self.errors(),
+                self._files.open(f"{self._root}/{name}", "rb", block_size=0) as stream,
+                path.open("wb") as file,
+            ):
+                shutil.copyfileobj(stream, file, _PIECE)
+            yield path
 
     def size(self, name: str) -> int:
         return self._sizes[name]

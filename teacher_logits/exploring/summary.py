@@ -120,6 +120,6 @@ def _reason(line: str) -> str:
     """A killed run may leave half a line."""
     try:
         record: Any = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "unreadable line"
     return str(record.get("reason", "no reason given")) if isinstance(record, dict) else "unreadable line"

@@ -66,7 +66,7 @@ class Checkpoint:
                 values["fingerprint"], values["config"], values["metadata"], values["complete"], values["shards"]
             )
             _require_shape(read)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise OutputError(
                 f"The {CHECKPOINT_FILE} of {where} can't be read ({error!r}). Begin anew with --force-restart, or "
                 "choose another --output."

@@ -17,7 +17,7 @@ class SkippedLog:
         """empty: pass over what the file holds."""
         self._path = path
         kept = path.is_file() and not empty
-        self._reasons: dict[int, str] = _parse(path.read_text("utf-8", errors="replace")) if kept else {}
+        self._reasons: dict[int, str] = parse_skipped(path.read_text("utf-8", errors="replace")) if kept else {}
         self._saved = dict(self._reasons)
         self._ever = bool(self._reasons)
 
@@ -37,7 +37,7 @@ class SkippedLog:
 
     def merge(self, text: str) -> None:
         """Take over what an output's skipped.jsonl says of other conversations."""
-        self._reasons = _parse(text) | self._reasons
+        self._reasons = parse_skipped(text) | self._reasons
         self._ever |= bool(self._reasons)
 
     def drop(self, indices: Iterable[int]) -> None:
@@ -64,13 +64,13 @@ class SkippedLog:
             self._saved = dict(self._reasons)
 
 
-def _parse(text: str) -> dict[int, str]:
+def parse_skipped(text: str) -> dict[int, str]:
     """The entries of a file. Lines that can't be read are passed over: they say nothing that a run depends on."""
     found: dict[int, str] = {}
     for line in text.split("\n"):
         try:
             entry = json.loads(line)
             found[int(entry["index"])] = str(entry["reason"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue
     return found

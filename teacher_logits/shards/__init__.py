@@ -3,10 +3,12 @@
 from teacher_logits.shards.names import shard_name, shard_number
 from teacher_logits.shards.reader import (
     iter_distributions,
+    iter_row_groups,
     read_distributions,
     read_entries,
     read_indices,
     read_metadata,
+    read_schema,
     read_table,
     shard_footer,
 )
@@ -18,10 +20,12 @@ __all__ = [
     "MAX_SHARD_BYTES",
     "METADATA_KEY",
     "iter_distributions",
+    "iter_row_groups",
     "read_distributions",
     "read_entries",
     "read_indices",
     "read_metadata",
+    "read_schema",
     "read_table",
     "shard_footer",
     "shard_name",

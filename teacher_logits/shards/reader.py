@@ -33,6 +33,12 @@ def shard_footer(shard: Shard) -> pq.FileMetaData:
         return file.metadata
 
 
+def read_schema(shard: Shard) -> pa.Schema:
+    """Names and types of a shard's columns, without what else the file says. Raises FormatError as `shard_footer`."""
+    with _open(shard) as file:
+        return file.schema_arrow.remove_metadata()
+
+
 def read_metadata(shard: Shard) -> dict[str, Any]:
     """The run's metadata in a shard. Raises FormatError where there is none, or it is of another format version."""
     with _open(shard) as file:
@@ -63,6 +69,18 @@ def read_table(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a shard. Raises FormatError where it is damaged."""
     with _open(shard) as file:
         return _whole(file.read(columns=None if columns is None else list(columns)), file.metadata.num_rows)
+
+
+def iter_row_groups(shard: Shard) -> Iterator[pa.Table]:
+    """The rows of a shard, one row group after another, so that memory holds no more than one.
+
+    Raises FormatError where it is damaged, when the row group in question is asked for.
+    """
+    with _opened(shard) as file:
+        for group in range(file.num_row_groups):
+            with _damage_named(shard):
+                table = _whole(file.read_row_group(group), file.metadata.row_group(group).num_rows)
+            yield table
 
 
 def read_entries(shard: Shard) -> Entries:

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import explore_logits
+from tests.exploring.damage import shards_of
 from tests.exploring.made import TEXTS, Made
-from tests.hub_server import HubServer, hub_environment
+from tests.extraction.runs import Place
+from tests.hub_server import Fault, HubServer, hub_environment
 
 REPO = "tester/logits"
 ROOT = Path(explore_logits.__file__).parent
@@ -66,3 +68,38 @@ def test_in_a_terminal(made: Made, tmp_path: Path):
         assert "4 in 2 shards" in run(server, tmp_path, "explore_logits.py", REPO)
         shown = run(server, tmp_path, "explore_logits.py", REPO, "show", "--index", "5", "--revision", "main")
     assert shown.startswith("conversation 5: ")
+
+
+def verify(server: HubServer, home: Path, *options: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "explore_logits.py", "verify", REPO, *options],
+        env=hub_environment(server, home / "home") | {"TMPDIR": str(home)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_verify(tiny_teacher: Path, tiny_chat: Path, tmp_path: Path):
+    """A download that comes wrong is fetched again; one that stays wrong is named. Nothing is left on the disk."""
+    place = Place(tiny_teacher, tiny_chat, tmp_path / "logits", tmp_path / "cache")
+    place.run(limit=10)
+    one, other = shards_of(place.folder)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with HubServer() as server:
+        server.add_files(REPO, files(place.folder))
+        fault = server.add_fault(Fault("GET", "/storage/|/resolve/.*parquet", "corrupt", times=1))
+        code, lines = verify(server, temporary)
+        assert (code, len(lines)) == (0, 1) and "looked at 2 shards, 10 conversations" in lines[0]
+        assert server.struck(fault) == 1
+        sound = server.commits(REPO)[0].oid
+        server.add_files(REPO, {one: (place.folder / other).read_bytes(), other: b""})
+        code, lines = verify(server, temporary)
+        assert code == 1 and lines[0].startswith(f"{one}: SHA-256 is ")
+        assert f"{other}: is empty, 0 bytes" in lines
+        assert verify(server, temporary, "--revision", sound, "--no-source")[0] == 0
+    assert [path.name for path in temporary.iterdir() if path.name.startswith("teacher-logits")] == []

@@ -350,7 +350,7 @@ def test_trust_is_not_taken_from_an_output(place: Place, tmp_path: Path):
     half(place, trust_remote_code=True)
     assert place.checkpoint["config"]["trust_remote_code"] is False
     checkpoint = place.checkpoint
-    checkpoint["config"]["trust_remote_code"] = True
+    checkpoint["config"] |= {"trust_remote_code": True, "trust-remote-code": True}
     (place.folder / "checkpoint.json").write_text(json.dumps(checkpoint))
     config = parse_args(["--resume", "--output", str(place.folder), "--cache-dir", str(tmp_path / "new")])
     assert config.trust_remote_code is False

@@ -57,7 +57,17 @@ def test_reasons_that_quote_the_data_stay_one_short_printable_line(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "damage", [b'{"index": 3, "rea', b"[1]", b'{"reason": "x"}', b'{"index": "x", "reason": ""}', b"\xff"]
+    "damage",
+    [
+        b'{"index": 3, "rea',
+        b"[1]",
+        b'{"reason": "x"}',
+        b'{"index": "x", "reason": ""}',
+        b'{"index": 1e999, "reason": ""}',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+    ids=lambda damage: damage[:20],
 )
 def test_damaged_lines_are_passed_over(damage: bytes, tmp_path: Path):
     path = tmp_path / "skipped.jsonl"

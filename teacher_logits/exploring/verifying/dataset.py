@@ -1,0 +1,152 @@
+"""A whole dataset, shard after shard: memory holds the numbers of its conversations and one shard's rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from teacher_logits.errors import FormatError
+from teacher_logits.exploring.runs import CHECKPOINT
+from teacher_logits.exploring.sources import Source, open_source
+from teacher_logits.exploring.text import visible
+from teacher_logits.exploring.verifying.missing import NOT_LOOKED_FOR, look_for_missing
+from teacher_logits.exploring.verifying.problems import MOST_OF_A_KIND, Problems, one_line
+from teacher_logits.exploring.verifying.run import Listed, StoredRun, read_run
+from teacher_logits.exploring.verifying.shard import NOTHING, UNREADABLE, Counted, ShardCheck
+from teacher_logits.progress import progress
+from teacher_logits.shards import shard_number
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was looked at and what is wrong. Every line is safe to print."""
+
+    name: str
+    problems: list[str]
+    """One line each; empty where the dataset is sound."""
+    notes: list[str]
+    """What is no problem but should be known: what could not be looked at, and why."""
+    shards: int
+    conversations: int
+    tokens: int
+    size: int
+    """Bytes of the shards."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify_dataset(
+    source: str | Path | Source, revision: str | None = None, look_at_source: bool = True
+) -> Verification:
+    """Check a logits dataset: hashes, schema, metadata, counts, duplicate and missing conversations, and every number.
+
+    source: a folder, a Hub dataset id, or what `open_source` gives.   revision: branch, tag or commit on the Hub.
+    look_at_source: whether to open the dataset the run has read, to see what is missing.
+    Raises FormatError where there is no logits dataset at all.
+    """
+    opened = source if isinstance(source, Source) else open_source(source, revision)
+    problems, notes = Problems(), []
+    names = opened.data_files()
+    if not names and opened.read(CHECKPOINT) is None:
+        opened.splits()  # says that there is nothing
+    run = read_run(opened, problems)
+    _compare_lists(names, run, problems)
+    counted, size = _check_shards(opened, names, run, problems)
+    index = np.concatenate([NOTHING.index, *(shard.index for shard in counted.values())])
+    _name_duplicates(counted, index, problems)
+    whole = all(shard.whole for shard in counted.values()) and not set(run.shards or ()) - set(names)
+    if run.complete is False:
+        notes.append("the run is unfinished: its other conversations come with --resume")
+    elif not look_at_source:
+        notes.append("missing conversations were not looked for, as asked")
+    elif not whole:
+        notes.append(NOT_LOOKED_FOR + "not all shards can be read")
+    elif run.complete and (reason := look_for_missing(opened, run, index, problems)):
+        notes.append(reason)
+    return Verification(
+        name=opened.name,
+        problems=problems.lines(),
+        notes=notes,
+        shards=len(names),
+        conversations=len(index),
+        tokens=sum(shard.tokens for shard in counted.values()),
+        size=size,
+    )
+
+
+def verification_text(found: Verification) -> str:
+    """The problems, the notes, and a line of what was looked at."""
+    looked_at = (
+        f"{visible(found.name)}: looked at {found.shards:,} shards, {found.conversations:,} conversations, "
+        f"{found.tokens:,} tokens, {found.size:,} bytes"
+    )
+    verdict = "all is sound" if found.sound else "NOT sound, see above"
+    return "\n".join([*found.problems, *(f"note: {note}" for note in found.notes), f"{looked_at}: {verdict}"])
+
+
+def _compare_lists(names: list[str], run: StoredRun, problems: Problems) -> None:
+    """Name the shards that only the folder or only checkpoint.json has."""
+    if run.shards is not None:
+        for name in sorted(set(run.shards) - set(names)):
+            problems.add("shards that are gone", f"{one_line(name)}: {CHECKPOINT} lists it, and it is not there")
+        for name in sorted(set(names) - set(run.shards)):
+            problems.add("shards that are not listed", f"{one_line(name)}: {CHECKPOINT} does not list it")
+    for name in names:
+        if shard_number(name) is None:
+            problems.add("files that are no shards", f"{one_line(name)}: this is not what a shard is called")
+
+
+def _check_shards(
+    source: Source, names: list[str], run: StoredRun, problems: Problems
+) -> tuple[dict[str, Counted], int]:
+    """What stands in each shard, and the bytes of all."""
+    counted: dict[str, Counted] = {}
+    size = 0
+    with progress("verifying", len(names), "shards") as shown:
+        for name in names:
+            try:
+                own = source.size(name)
+                counted[name] = _check_shard(source, name, own, run, problems)
+                size += own
+            except (FormatError, OSError) as error:
+                problems.add(UNREADABLE, f"{one_line(name)}: can't be fetched ({error})")
+                counted[name] = NOTHING
+            shown.advance(note=f"{sum(len(shard.index) for shard in counted.values()):,} conversations")
+    return counted, size
+
+
+def _check_shard(source: Source, name: str, size: int, run: StoredRun, problems: Problems) -> Counted:
+    """Fetch and check a shard; one that comes wrong from the Hub is fetched again before it is called wrong."""
+    if not size:
+        problems.add(UNREADABLE, f"{one_line(name)}: is empty, 0 bytes")
+        return NOTHING
+    listed: Listed | None = (run.shards or {}).get(name)
+    for left in reversed(range(source.tries)):
+        try:
+            with source.fetched(name) as file:
+                check = ShardCheck(name, file, listed, run, problems)
+                if not left or (file.stat().st_size == size and check.bytes_agree):
+                    return check.check()
+        except (FormatError, OSError):
+            if not left:
+                raise
+    raise AssertionError("a source is tried at least once")
+
+
+def _name_duplicates(counted: dict[str, Counted], index: np.ndarray, problems: Problems) -> None:
+    """Name the conversations that are stored more than once, with the first two shards they stand in."""
+    names = list(counted)
+    shards = np.repeat(np.arange(len(names)), [len(shard.index) for shard in counted.values()])
+    order = np.argsort(index, kind="stable")
+    again = np.flatnonzero(np.diff(index[order]) == 0)
+    # Third and later copies are no problems of their own.
+    again = again[np.unique(index[order][again], return_index=True)[1]]
+    lines = []
+    for place in again[:MOST_OF_A_KIND].tolist():
+        one, other = (names[shards[order[at]]] for at in (place, place + 1))
+        where = f"twice in {one_line(one)}" if one == other else f"in {one_line(one)} and in {one_line(other)}"
+        lines.append(f"conversation {index[order[place]]} is stored {where}")
+    problems.add_some("conversations that are stored more than once", lines, len(again))
