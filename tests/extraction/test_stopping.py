@@ -3,7 +3,10 @@
 import os
 import random
 import re
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +20,11 @@ from teacher_logits.extraction import extract
 from teacher_logits.extraction import stop as stop_module
 from teacher_logits.extraction.stop import GracefulInterrupt, TimedShutdown
 from tests.extraction.runs import (
+    ROOT,
     Ended,
     ForkServer,
     Place,
+    StopAfter,
     by_index,
     command,
     require_agreement,
@@ -146,7 +151,8 @@ def test_killed_on_the_hub(longer: Place, tmp_path: Path, hub_forks: tuple[HubSe
     chance = random.Random(2)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
         child = forks.start(*place.arguments(*OPTIONS, "--resume", "--limit", "30"))
-        time.sleep(chance.uniform(0.4, 1.1))
+        wait_for((place.cache / "checkpoint.json").exists)  # the first must begin; the others find it
+        time.sleep(chance.uniform(0.0, 0.7))
         child.send(number)
         require_orderly(child.wait(), number)
     # A machine that has nothing but the output's name goes on, with more conversations.
@@ -237,3 +243,93 @@ def test_handing_over_is_no_part_of_a_batch(longer: Place, tmp_path: Path, monke
     monkeypatch.setattr(extract.AsyncPostProcessor, "submit", recorded)
     assert elsewhere(longer, tmp_path).run(max_batch_size=8, max_runtime_minutes=600).complete
     assert submitted and not any(submitted)
+
+
+def test_warning_of_the_jobs_end(longer: Place, tmp_path: Path, forks: ForkServer):
+    """SIGUSR1, once or more often, acts like the time limit."""
+    place = elsewhere(longer, tmp_path)
+    child = forks.start(*place.arguments(*OPTIONS))
+    wait_for(working(place))
+    for _ in range(3):
+        child.send(signal.SIGUSR1)
+    end = child.wait()
+    assert end.code == 0 and "Traceback" not in end.err and end.last_line.endswith(go_on(place)), end
+    assert 0 < stored_rows(place.folder).num_rows < ROWS and place.checkpoint["complete"] is False
+    assert forks.run("--resume", "--cache-dir", str(place.cache)).code == 0
+    assert stored_rows(place.folder).equals(stored_rows(longer.folder))
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGUSR1, signal.SIGINT), (signal.SIGTERM, signal.SIGUSR1)])
+def test_whoever_is_asked_to_stop_twice_by_others(numbers: tuple[int, int]):
+    """After a warning Ctrl+C is heard as the first one; after Ctrl+C a warning changes nothing."""
+    with GracefulInterrupt() as stop:
+        stop.begin_work()
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        assert stop.requested and stop.exit_code == max(CODES[each] for each in numbers if each in CODES)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_signals_before_there_is_anything_to_lose(number: int):
+    with subprocess.Popen(
+        [sys.executable, ROOT / "extract_logits.py", "--help"],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests" / "extraction" / "slow_import")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None and process.stderr.readline() == "importing\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (CODES.get(number, 0), "")
+    assert err.endswith("stopped before anything was extracted\n") and "Traceback" not in err
+
+
+def test_upload_on_stop(place: Place, reference: Place):
+    """The disk may be gone afterwards: everything that is computed is in the output."""
+    summary = place.run(StopAfter(18), max_batch_size=1, upload_on_stop=True)
+    assert (summary.complete, summary.left, summary.waiting, summary.total_conversations) == (False, 12, 0, 18)
+    assert [entry["rows"] for _, entry in sorted(place.checkpoint["shards"].items())] == [7, 7, 4]
+    assert not place.waiting() and place.checkpoint["complete"] is False
+    shutil.rmtree(place.cache)
+    assert place.run(resume=True, max_batch_size=1).complete
+    assert stored_rows(place.folder).equals(stored_rows(reference.folder))
+
+
+def test_upload_on_stop_while_the_hub_is_away(longer: Place, tmp_path: Path, hub_forks: tuple[HubServer, ForkServer]):
+    """What could not be uploaded in time is told by the exit code, and kept."""
+    server, forks = hub_forks
+    place = elsewhere(longer, tmp_path, "tester/away")
+    server.add_fault(Fault("POST", "away/commit/", "status", status=503, times=None))
+    child = forks.start(*place.arguments(*OPTIONS, "--upload-on-stop", "--hub-retry-seconds", "2"))
+    wait_for(lambda: any(place.cache.glob("spool/*.parquet")))
+    child.send(signal.SIGUSR1)
+    end = child.wait()
+    assert end.code == 1 and "--resume" in end.err + end.out and "Traceback" not in end.err, end
+    computed = len(place.waiting())
+    assert computed > 0
+    server.clear_faults()
+    assert forks.run(*place.arguments("--resume", *OPTIONS)).code == 0
+    assert rows_of(server.files("tester/away")).sort_by("index").equals(stored_rows(longer.folder))
+
+
+def test_time_limit_while_the_hub_is_away(
+    longer: Place, tmp_path: Path, server: HubServer, hub_in_process: None, monkeypatch: pytest.MonkeyPatch
+):
+    """Everything is computed, the Hub is waited for, and then the time is over."""
+    place = elsewhere(longer, tmp_path, REPO)
+    monkeypatch.setattr(stop_module, "_GRACE_SECONDS", 0.5)
+    fault = server.add_fault(Fault("POST", "/commit/", "status", status=503, times=None))
+
+    class Short(TimedShutdown):
+        """Over when the Hub has refused twice."""
+
+        @property
+        def due(self) -> bool:
+            return server.struck(fault) > 1 and len(place.waiting()) == 6
+
+    monkeypatch.setattr(extract, "TimedShutdown", Short)
+    summary = place.run(limit=6, upload_every=3, max_runtime_minutes=5)
+    assert (summary.left, summary.waiting, summary.complete) == (0, 6, False)
+    server.clear_faults()
+    monkeypatch.undo()

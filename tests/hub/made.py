@@ -65,6 +65,7 @@ def make_uploader(
     next_number: int = 0,
     spool_bytes: float = math.inf,
     skipped: SkippedLog | None = None,
+    spool: Spool | None = None,
 ) -> StreamingHFUploader:
     """An uploader that hasn't started. held: what the output has."""
     metadata = {**METADATA, "source_split": split}
@@ -72,7 +73,7 @@ def make_uploader(
     return StreamingHFUploader(
         repository,
         cache,
-        Spool(cache),
+        spool or Spool(cache),
         checkpoint,
         SkippedLog(cache.skipped_file) if skipped is None else skipped,
         card or partial(render_card, loading_name=repository.loading_name),

@@ -58,7 +58,7 @@ def test_shards_are_uploaded_while_the_next_commit_is_not_due(server: HubServer,
 def test_shards_that_pile_up_are_committed_sooner(
     server: HubServer, api: HfApi, cache: RunCache, monkeypatch: pytest.MonkeyPatch, pressure: str
 ):
-    monkeypatch.setattr(uploader, "PRESSED_SECONDS_BETWEEN_COMMITS", 0.3)
+    monkeypatch.setattr(uploader, "PRESSED_SECONDS_BETWEEN_COMMITS", 0.05)
     monkeypatch.setattr(uploader, "SHARDS_PER_COMMIT", 3 if pressure == "many shards" else 50)
     repository = hub(api)
     repository.seconds_between_commits = 3600.0
