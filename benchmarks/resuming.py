@@ -34,14 +34,14 @@ HEADER = (
     "conversations",
     "MB stored",
     "requests",
-    "requests a shard",
+    "of them a shard",
     "KB fetched of shards",
     "% of what is stored",
     "seconds (fastest-slowest)",
 )
 MANY, LARGE = "tester/many", "tester/large"
-_OUTSIDE_SHARDS = 4
-"""Requests of a resume that have nothing to do with single shards, at most: description, listing, checkpoint.json."""
+_OTHER_REQUESTS = 9
+"""At most so many have nothing to do with single shards: description, checkpoint.json, pages of the listing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +99,8 @@ def _rows(server: HubServer, folder: Path, repeats: int) -> Iterator[list[Any]]:
 class _Taken:
     seconds: float
     requests: int
+    for_shards: int
+    """Those of the requests that ask for a shard, or for where it is."""
     bytes: int
 
 
@@ -116,9 +118,9 @@ def _resume(server: HubServer, repo_id: str, folder: Path) -> _Taken:
     if not np.array_equal(done, np.arange(checkpoint.total_samples)):
         raise SystemExit(f"other conversations were found in {repo_id} than it holds")
     log = [request for request in server.requests if "/data/" in request.path or "/storage/" in request.path]
-    if len(server.requests) - len(log) > _OUTSIDE_SHARDS:
+    if len(server.requests) - len(log) > _OTHER_REQUESTS:
         raise SystemExit("more was asked than the description, the listing and the checkpoint")
-    return _Taken(seconds, len(server.requests), sum(each.sent for each in log if each.method == "GET"))
+    return _Taken(seconds, len(server.requests), len(log), sum(each.sent for each in log if each.method == "GET"))
 
 
 def _described(server: HubServer, repo_id: str, what: str, taken: list[_Taken]) -> list[Any]:
@@ -132,7 +134,7 @@ def _described(server: HubServer, repo_id: str, what: str, taken: list[_Taken]) 
         f"{conversations:,}",
         f"{stored / 1e6:,.1f}",
         f"{typical.requests:,}",
-        f"{typical.requests / len(shards):.2f}",
+        f"{typical.for_shards / len(shards):.2f}",
         f"{typical.bytes / 1e3:,.1f}",
         f"{100 * typical.bytes / stored:.3f}",
         spread(sorted(each.seconds for each in taken), ".2f"),

@@ -41,7 +41,8 @@ class KnownShards:
 
     def save(self, indices: Mapping[str, Int64]) -> None:
         """Keep these and no others. What was there already is written anew only where that makes a difference."""
-        if indices.keys() == self._held.keys():
+        held = self._held
+        if indices.keys() == held.keys() and all(np.array_equal(held[key], indices[key]) for key in held):
             return
         self._held = dict(indices)
         if not indices:

@@ -161,6 +161,8 @@ def test_a_cache_that_says_something_impossible(
     known.save({})
     known.save(wrong(right))
     assert numbers(take(output, cache)) == EVERY
+    asked(server)
+    assert numbers(take(output, cache)) == EVERY and asked(server) == [], "and is put right"
 
 
 def test_numbers_that_are_there_twice(server: HubServer, output: HubRepository, cache: RunCache, tmp_path: Path):
