@@ -87,6 +87,13 @@ def test_scaling(printed):
     assert [row[0] for row in rows] == ["8", "16"] and all(rows[1])
 
 
+def test_resuming(printed):
+    arguments = ("--shards", "3", "--rows", "2", "--large-tokens", "1", "--repeats", "1")
+    rows = table_rows(printed("resuming", *arguments))
+    assert [row[1] for row in rows] == ["3", "3", "1", "1"] and all(cell for row in rows for cell in row)
+    assert [float(row[6]) == 0 for row in rows] == [False, True, False, True], "the cache folder spares fetching"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures for minutes where there is a GPU")
 def test_cuda_without_a_gpu(printed):
     assert printed("cuda") == "no CUDA device: nothing measured\n"

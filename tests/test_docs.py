@@ -17,6 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 KNOWN = {option_name(each.name) for config in (ExtractionConfig, LengthsConfig) for each in fields(config)}
 ELSEWHERE = {"--help", "--index", "--extra", "--json", "--source"}
 ELSEWHERE |= {"--conversations", "--rows", "--repeats", "--entries", "--threads", "--tokens"}
+ELSEWHERE |= {"--shards", "--large-tokens", "--signal"}
 """Options of other commands that the pages name."""
 
 

@@ -24,7 +24,7 @@ from teacher_logits.hub import (
     render_card,
 )
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE
-from teacher_logits.journal import RunCache, SkippedLog, Spool
+from teacher_logits.journal import KnownShards, RunCache, SkippedLog, Spool
 from teacher_logits.records import Int64
 from teacher_logits.settings import absolute_output, same_output
 from teacher_logits.shards import shard_schema
@@ -63,8 +63,9 @@ class RunOutput:
     def _take_over(self, found: Snapshot) -> None:
         """Go on from what the output and the cache folder hold."""
         split = self._run.source.split
-        spool = Spool(self._cache)
-        stock = take_stock(spool, self._repository, found, self._checkpoint, split)
+        spool = self._spool()
+        known = KnownShards(self._cache.known_file)
+        stock = take_stock(known, spool, self._repository, found, self._checkpoint, split)
         self._checkpoint.shards = stock.shards
         self.skipped.merge((found.skipped or b"").decode(errors="replace"))
         self._open_uploader(spool, stock.next_number)
@@ -72,6 +73,9 @@ class RunOutput:
         pending = self.uploader.load_pending_into_buffer(stock.done, schema)
         self.done = np.concatenate([stock.done, pending])
         self.skipped.drop(self.done.tolist())
+
+    def _spool(self) -> Spool:
+        return Spool(self._cache, self._checkpoint.fingerprint)
 
     def _open_uploader(self, spool: Spool, next_number: int) -> None:
         config = self._run.config
@@ -104,7 +108,7 @@ class RunOutput:
             if self._old:
                 title = f"Remove {len(self._old)} files to begin anew"
                 patiently(lambda: self._repository.commit({}, self._old, title))
-            self._open_uploader(Spool(self._cache), next_number=0)
+            self._open_uploader(self._spool(), next_number=0)
         self._checkpoint.metadata.update(teacher_metadata)
         self._keep(complete=False)
         self.skipped.save()

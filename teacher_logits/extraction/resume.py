@@ -2,26 +2,22 @@
 
 import contextlib
 import hashlib
-import io
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from teacher_logits.errors import FormatError, OutputError
+from teacher_logits.extraction.committed import read_committed
 from teacher_logits.files import sha256_file
 from teacher_logits.hub import Checkpoint, Repository, Snapshot, open_repository, patiently
-from teacher_logits.journal import RunCache, Spool, SpooledShard
+from teacher_logits.journal import KnownShards, RunCache, Spool, SpooledShard
 from teacher_logits.records import Int64
 from teacher_logits.settings import ExtractionConfig, differing_fields, fingerprint, is_folder, same_output
 from teacher_logits.shards import read_indices, read_table, shard_footer, shard_name, shard_number
-
-_SHARDS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,9 @@ class Stock:
     """Of the next shard."""
 
 
-def take_stock(spool: Spool, repository: Repository, found: Snapshot, checkpoint: Checkpoint, split: str) -> Stock:
+def take_stock(
+    known: KnownShards, spool: Spool, repository: Repository, found: Snapshot, checkpoint: Checkpoint, split: str
+) -> Stock:
     """Read which conversations stand in committed and spooled shards, and bring the spool in line with the output.
 
     A spooled shard that the output holds is dropped; one whose rows it holds in part, or whose name is taken, is
@@ -136,17 +134,9 @@ def take_stock(spool: Spool, repository: Repository, found: Snapshot, checkpoint
             f"{repository.address} holds {foreign[0]}, a shard of another run. Choose another --output, or begin anew "
             "with --force-restart."
         )
-    with ThreadPoolExecutor(_SHARDS_AT_ONCE) as pool:
-        indices = list(pool.map(repository.read_indices, found.shards))
-    rows = dict(zip(found.shards, map(len, indices), strict=True))
-    done = np.concatenate([np.zeros(0, np.int64), *indices])
-    unique, counts = np.unique(done, return_counts=True)
-    if len(unique) != len(done):
-        raise OutputError(
-            f"{repository.address} holds conversation {unique[counts > 1][0]} more than once. Begin anew with "
-            "--force-restart, or choose another --output."
-        )
-    shards = {path: _entry(path, rows[path], found, checkpoint, repository) for path in found.shards}
+    committed = read_committed(known, repository, found, checkpoint)
+    done = np.concatenate([np.zeros(0, np.int64), *(shard.index for shard in committed.values())])
+    shards = {path: dict(shard.entry) for path, shard in committed.items()}
     numbers = [shard_number(path) for path in found.shards]
     next_number = 1 + max((number for number in numbers if number is not None), default=-1)
 
@@ -174,24 +164,3 @@ def _is_committed(shard: SpooledShard, found: Snapshot, repository: Repository) 
         return False
     known = found.files[shard.name]
     return (known or hashlib.sha256(repository.read_bytes(shard.name)).hexdigest()) == sha256_file(shard.path)
-
-
-def _entry(path: str, rows: int, found: Snapshot, checkpoint: Checkpoint, repository: Repository) -> dict[str, Any]:
-    """What checkpoint.json says of a shard, if it says it of this content (as far as that is known)."""
-    entry = checkpoint.shards.get(path)
-    if entry is None or entry["rows"] != rows or found.files[path] not in (None, entry["sha256"]):
-        return _read_entry(repository, path)
-    return entry
-
-
-def _read_entry(repository: Repository, path: str) -> dict[str, Any]:
-    """What checkpoint.json should say of a shard that it doesn't list (the run died between the two)."""
-    content = repository.read_bytes(path)
-    try:
-        tokens = pq.read_table(io.BytesIO(content), columns=["num_tokens"]).column("num_tokens")
-    except pa.ArrowInvalid as error:
-        raise FormatError(
-            f"{path} in {repository.address} can't be read ({error}). Remove it there, then go on with --resume."
-        ) from error
-    total = pa.compute.sum(tokens).as_py() or 0
-    return {"rows": len(tokens), "tokens": total, "sha256": hashlib.sha256(content).hexdigest()}

@@ -63,7 +63,7 @@ class FolderRepository:
         kept = {name: self.read_bytes(name) if name in files else None for name in (CHECKPOINT_FILE, SKIPPED_FILE)}
         return Snapshot(files, kept[CHECKPOINT_FILE], kept[SKIPPED_FILE])
 
-    def read_indices(self, shard: str) -> Int64:
+    def read_indices(self, shard: str, rows: int) -> Int64:
         return read_indices(self._inside(shard))
 
     def read_bytes(self, path: str) -> bytes:

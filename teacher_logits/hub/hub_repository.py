@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem, get_session
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -17,10 +17,10 @@ from huggingface_hub.utils import disable_progress_bars
 
 from teacher_logits.errors import OutputError, UploadError
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE, SKIPPED_FILE
+from teacher_logits.hub.listing import Listing
 from teacher_logits.hub.repository import Addition, Snapshot
 from teacher_logits.hub.retries import may_pass, reason_of, status_of
 from teacher_logits.records import Int64
-from teacher_logits.shards import read_indices
 
 SILENCE_SECONDS = 120.0
 """Without a byte for so long, a connection counts as broken. Large commits take the Hub a minute."""
@@ -43,6 +43,8 @@ class HubRepository:
         self._client = api or HfApi()
         self._head: str | None = None
         """The commit that the next one builds on."""
+        self._listing: Listing | None = None
+        """What the last snapshot saw."""
         self._uploaded: dict[str, CommitOperationAdd] = {}
         """Shards whose bytes the Hub has already."""
 
@@ -88,22 +90,18 @@ class HubRepository:
                 raise OutputError(self._refusal(error)) from error
             raise
         self._head = info.sha
-        files: dict[str, str | None] = {}
-        for entry in self._api.list_repo_tree(self._repo_id, recursive=True, revision=self._head, repo_type="dataset"):
-            if hasattr(entry, "blob_id"):
-                files[entry.path] = entry.lfs.sha256 if entry.lfs else None
+        self._listing = Listing(self._api, self._repo_id, info.sha)
+        files = self._listing.hashes
         kept = {name: self.read_bytes(name) if name in files else None for name in (CHECKPOINT_FILE, SKIPPED_FILE)}
         return Snapshot(files, kept[CHECKPOINT_FILE], kept[SKIPPED_FILE])
 
-    def read_indices(self, shard: str) -> Int64:
-        # Without a cache, only the footer and the one column travel: a hundredth of the file.
-        files = HfFileSystem(endpoint=self._api.endpoint, token=self._api.token, skip_instance_cache=True)
-        with files.open(self._place(shard), "rb", block_size=1 << 16, cache_type="none") as stream:
-            return read_indices(stream)
+    def read_indices(self, shard: str, rows: int) -> Int64:
+        with self._reading(shard) as listing:
+            return listing.read_indices(shard, rows)
 
     def read_bytes(self, path: str) -> bytes:
-        files = HfFileSystem(endpoint=self._api.endpoint, token=self._api.token, skip_instance_cache=True)
-        return files.cat_file(self._place(path))
+        with self._reading(path) as listing:
+            return listing.read_bytes(path)
 
     def missing(self, shards: Iterable[str]) -> list[str]:
         """None: nothing leaves a repository but by a commit, and the next one of ours would be refused."""
@@ -139,8 +137,19 @@ class HubRepository:
                 raise UploadError(self._gone(error)) from error
             raise
 
-    def _place(self, path: str) -> str:
-        return f"datasets/{self._repo_id}@{self._head or 'main'}/{path}"
+    @contextmanager
+    def _reading(self, path: str) -> Iterator[Listing]:
+        """What the last snapshot saw. Raises OutputError where the Hub refuses to give the file."""
+        assert self._listing is not None, "a snapshot comes first"
+        try:
+            yield self._listing
+        except HfHubHTTPError as error:
+            if may_pass(error):
+                raise
+            raise OutputError(
+                f"The Hub doesn't give {path} of {self._repo_id} ({reason_of(error)}). Log in with `hf auth login` or "
+                "set HF_TOKEN to a token that may read there; where somebody changes the repository, try again later."
+            ) from error
 
     def _refusal(self, error: Exception) -> str:
         return (

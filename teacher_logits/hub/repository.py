@@ -51,11 +51,15 @@ class Repository(Protocol):
     def snapshot(self) -> Snapshot:
         """What it holds now; empty where it doesn't exist. Commits that follow expect it to be so still."""
 
-    def read_indices(self, shard: str) -> Int64:
-        """Source numbers of a shard's rows."""
+    def read_indices(self, shard: str, rows: int) -> Int64:
+        """Source numbers of a shard's rows, as they were in the last snapshot.
+
+        rows: how many there should be, by which damage on the way is noticed. Where the shard has in fact another
+        number of rows, these are given. Raises FormatError where it can't be read.
+        """
 
     def read_bytes(self, path: str) -> bytes:
-        """The content of a file."""
+        """The content of a file, as it was in the last snapshot."""
 
     def missing(self, shards: Iterable[str]) -> list[str]:
         """Those of the committed shards that are gone, as far as that is cheap to know."""

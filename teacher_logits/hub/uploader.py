@@ -121,7 +121,7 @@ class StreamingHFUploader:
 
     def load_pending_into_buffer(self, done: Int64, schema: pa.Schema) -> Int64:
         """Take in the rows a stopped run left, except those in `done`; returns their source numbers."""
-        return self._buffer.load(done, schema)
+        return self._buffer.load(done, schema, self.checkpoint.fingerprint)
 
     def save_pending_locally(self) -> int:
         """Keep the rows that fill no shard in the cache folder; returns how many they are."""

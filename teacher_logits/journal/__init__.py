@@ -6,7 +6,8 @@ spooled shard, then committed to the output, and only then leaves the spool.
 
 from teacher_logits.journal.buffer import RowBuffer
 from teacher_logits.journal.cache import RunCache
+from teacher_logits.journal.known import KnownShards
 from teacher_logits.journal.skipped import SkippedLog
 from teacher_logits.journal.spool import ShardState, Spool, SpooledShard
 
-__all__ = ["RowBuffer", "RunCache", "ShardState", "SkippedLog", "Spool", "SpooledShard"]
+__all__ = ["KnownShards", "RowBuffer", "RunCache", "ShardState", "SkippedLog", "Spool", "SpooledShard"]

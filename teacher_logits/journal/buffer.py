@@ -11,8 +11,9 @@ import pyarrow as pa
 from teacher_logits.errors import FormatError
 from teacher_logits.files import atomic_path
 from teacher_logits.journal.cache import RunCache
+from teacher_logits.journal.own import read_own
 from teacher_logits.records import Int64
-from teacher_logits.shards import MAX_SHARD_BYTES, read_table, write_shard
+from teacher_logits.shards import MAX_SHARD_BYTES, write_shard
 
 WriteShard = Callable[[pa.Table], None]
 
@@ -61,17 +62,17 @@ class RowBuffer:
         self._drop_pending_files()
         return rows
 
-    def load(self, done: Int64, schema: pa.Schema) -> Int64:
+    def load(self, done: Int64, schema: pa.Schema, fingerprint: str) -> Int64:
         """Take in the rows under `pending/` that are in no shard yet, and return their source numbers.
 
-        done: source numbers that stand in shards.   schema: the columns of this run.
+        done: source numbers that stand in shards.   schema, fingerprint: of this run.
 
-        A file that can't be read, or has other columns, is set aside; its rows will be computed again.
+        A file that is damaged, or another run's, is set aside; its rows will be computed again.
         """
         loaded = np.zeros(0, np.int64)
         for path in sorted(self._cache.pending_folder.glob("pending-*.parquet")):
             try:
-                table = read_table(path).replace_schema_metadata(None)
+                table = read_own(path, fingerprint)
                 if not table.schema.equals(schema):
                     raise FormatError(f"{path} has other columns than this run.")
             except FormatError:

@@ -41,6 +41,11 @@ class RunCache:
         """Conversations that were left out, until the output lists them."""
         return self.folder / "skipped.jsonl"
 
+    @property
+    def known_file(self) -> Path:
+        """What was read of the output's shards; see `KnownShards`."""
+        return self.folder / "committed.parquet"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process. Raises OutputError, naming the other process, where it is held already."""
@@ -118,7 +123,7 @@ class RunCache:
             unfinished = True
         if self.holds_rows() or unfinished:
             self.set_aside(*leftovers)
-        for file in (self.folder / _CHECKPOINT, self.skipped_file):
+        for file in (self.folder / _CHECKPOINT, self.skipped_file, self.known_file):
             file.unlink(missing_ok=True)
         private_folder(self.spool_folder)
         private_folder(self.pending_folder)

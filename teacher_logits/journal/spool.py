@@ -12,7 +12,8 @@ import pyarrow as pa
 from teacher_logits.errors import FormatError
 from teacher_logits.files import atomic_path, sha256_file
 from teacher_logits.journal.cache import RunCache
-from teacher_logits.shards import read_table, shard_schema, write_shard
+from teacher_logits.journal.own import read_own
+from teacher_logits.shards import write_shard
 
 
 class ShardState(enum.StrEnum):
@@ -48,15 +49,16 @@ class SpooledShard:
 class Spool:
     """The shards of a cache folder. Rows may be added and shards removed by different threads."""
 
-    def __init__(self, cache: RunCache) -> None:
-        """Take up what an earlier run left. A shard that can't be read is set aside, and its rows computed again."""
+    def __init__(self, cache: RunCache, fingerprint: str) -> None:
+        """Take up what the run left before. A shard that is damaged or another run's is set aside, and its rows are
+        computed again."""
         self._cache = cache
         self._folder = cache.spool_folder
         self._lock = threading.Lock()
         self._shards: dict[str, SpooledShard] = {}
         for path in sorted(self._folder.glob("*.parquet")):
             try:
-                self._shards[path.name] = _describe(f"data/{path.name}", path, _read_whole(path))
+                self._shards[path.name] = _describe(f"data/{path.name}", path, read_own(path, fingerprint))
             except FormatError:
                 cache.set_aside(path)
 
@@ -86,14 +88,6 @@ class Spool:
         shard.path.unlink(missing_ok=True)
         with self._lock:
             self._shards.pop(shard.path.name, None)
-
-
-def _read_whole(path: Path) -> pa.Table:
-    """All rows of a shard, so that no damage goes on to the output. Raises FormatError where there is any."""
-    table = read_table(path).replace_schema_metadata(None)
-    if not table.schema.equals(shard_schema("input_ids" in table.column_names)):
-        raise FormatError(f"{path} has other columns than a shard.")
-    return table
 
 
 def _describe(name: str, path: Path, table: pa.Table) -> SpooledShard:

@@ -2,6 +2,8 @@
 
 from teacher_logits.shards.names import shard_name, shard_number
 from teacher_logits.shards.reader import (
+    Shard,
+    column_ranges,
     iter_distributions,
     iter_row_groups,
     read_distributions,
@@ -19,6 +21,8 @@ __all__ = [
     "FORMAT_VERSION",
     "MAX_SHARD_BYTES",
     "METADATA_KEY",
+    "Shard",
+    "column_ranges",
     "iter_distributions",
     "iter_row_groups",
     "read_distributions",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from teacher_logits.errors import FormatError, SettingsError
 from teacher_logits.records import Int64
 from teacher_logits.shards.schema import FORMAT_VERSION, metadata_of, shard_schema
 
-Shard = Path | str | IO[bytes]
+Shard = Path | str | IO[bytes] | RawIOBase
 
 _LOGITS_DTYPES = ("float64", "float32", "bfloat16", "float16")
 _CONTRACT = pa.schema([shard_schema().field(name) for name in CONTRACT_COLUMNS])
@@ -63,6 +64,25 @@ def read_indices(shard: Shard) -> Int64:
         if column.null_count:
             raise ValueError("index has nulls.")
         return column.to_numpy().astype(np.int64)
+
+
+def column_ranges(shard: Shard, column: str) -> list[tuple[int, int]]:
+    """The first byte of a column's pages in each row group, and the one behind their last, from the footer alone.
+
+    Raises FormatError where the footer can't be read, or has no such column without nesting.
+    """
+    with _open(shard) as file:
+        footer = file.metadata
+        number = [footer.schema.column(place).path for place in range(footer.num_columns)].index(column)
+        ranges = []
+        for group in map(footer.row_group, range(footer.num_row_groups)):
+            if group.num_columns != footer.num_columns or group.column(number).path_in_schema != column:
+                raise ValueError(f"a row group has other columns than {column} in its place")
+            chunk = group.column(number)
+            first = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+            if chunk.total_compressed_size:  # a group without rows has no pages
+                ranges.append((first, first + chunk.total_compressed_size))
+        return ranges
 
 
 def read_table(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:

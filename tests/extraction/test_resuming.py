@@ -245,7 +245,7 @@ def test_spooled_rows_that_were_committed_by_another(place: Place, reference: Pl
     both = read_table(shard).slice(0, 3), table.replace_schema_metadata(None).slice(0, 4)
     with cache.locked():
         mixed = pa.concat_tables([part.replace_schema_metadata(None) for part in both])
-        write_shard(mixed, cache.spool_folder / shard.name, {})
+        write_shard(mixed, cache.spool_folder / shard.name, read_metadata(shard))
         shutil.copy(sorted((place.folder / "data").iterdir())[1], cache.spool_folder)
     place.run(resume=True, max_batch_size=1)
     assert same_as(reference, place) and not place.waiting()

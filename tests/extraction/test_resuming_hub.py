@@ -1,6 +1,8 @@
 """Runs into a Hub that are continued, begun anew, or meet a Hub with hiccups."""
 
 import dataclasses
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from teacher_logits.command_line.extract import parse_args
 from teacher_logits.errors import OutputError, UploadError
 from teacher_logits.extraction.extract import run_extraction
-from tests.extraction.runs import Place, StopAfter, stored_rows
+from tests.extraction.runs import ForkServer, Place, StopAfter, stored_rows
 from tests.hub.made import REPO, rows_of
 from tests.hub_server import Fault, HubServer
 
@@ -44,6 +46,25 @@ def test_hub_force_restart(place: Place, server: HubServer, hub_in_process: None
     there.run(force_restart=True, limit=4, seed=1)
     assert rows_of(server.files(REPO)).num_rows == 4
     assert server.commits(REPO)[-1 - before].title == "Remove 3 files to begin anew", "in one commit"
+
+
+def test_ctrl_c_while_the_output_is_read(place: Place, hub_forks: tuple[HubServer, ForkServer], tmp_path: Path):
+    server, forks = hub_forks
+    there = dataclasses.replace(place, output="tester/unread")
+    assert forks.run(*there.arguments("--limit", "9", "--upload-every", "2")).code == 0
+    fault = server.add_fault(Fault("GET", "/storage/.*/unread/", "stall", seconds=30, times=None))
+    anew = dataclasses.replace(there, cache=tmp_path / "anew")
+    child = forks.start(*anew.arguments("--resume", "--limit", "12"))
+    deadline = time.monotonic() + 60
+    while not server.struck(fault):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send(signal.SIGINT)
+    end = child.wait()
+    assert (end.code, "stopped before anything was extracted" in end.err) == (130, True), end
+    server.clear_faults()
+    assert forks.run(*anew.arguments("--resume", "--limit", "12")).code == 0
+    assert rows_of(server.files("tester/unread")).num_rows == 12
 
 
 @pytest.mark.parametrize("path", ["/api/repos/create", r"/api/datasets/tester/logits$", r"/tree/", r"/api/datasets/"])

@@ -23,7 +23,7 @@ from huggingface_hub import HfApi
 
 from teacher_logits.extraction.resume import take_stock
 from teacher_logits.hub import Checkpoint, FolderRepository, HubRepository, Repository, retries
-from teacher_logits.journal import RunCache, Spool
+from teacher_logits.journal import KnownShards, RunCache, Spool
 from teacher_logits.journal import buffer as buffer_module
 from teacher_logits.journal import spool as spool_module
 from teacher_logits.shards import shard_schema
@@ -88,8 +88,8 @@ def live(life: Life) -> None:
         checkpoint = Checkpoint(FINGERPRINT, {"model": "some/teacher"}, METADATA)
         if found.checkpoint is not None:
             checkpoint.shards = Checkpoint.parse(found.checkpoint, "the output").shards
-        spool = Spool(cache)
-        stock = take_stock(spool, repository, found, checkpoint, "train")
+        spool = Spool(cache, FINGERPRINT)
+        stock = take_stock(KnownShards(cache.known_file), spool, repository, found, checkpoint, "train")
         held, number = stock.shards, stock.next_number
         uploader = make_uploader(repository, cache, ROWS_PER_SHARD, held=held, next_number=number, spool=spool)
         pending = uploader.load_pending_into_buffer(stock.done, shard_schema())

@@ -73,7 +73,7 @@ def make_uploader(
     return StreamingHFUploader(
         repository,
         cache,
-        spool or Spool(cache),
+        spool or Spool(cache, FINGERPRINT),
         checkpoint,
         SkippedLog(cache.skipped_file) if skipped is None else skipped,
         card or partial(render_card, loading_name=repository.loading_name),

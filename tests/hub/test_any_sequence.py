@@ -17,7 +17,7 @@ from teacher_logits.extraction.resume import take_stock
 from teacher_logits.hub import Checkpoint, Snapshot
 from teacher_logits.hub.committer import Committer
 from teacher_logits.hub.repository import Addition
-from teacher_logits.journal import RowBuffer, RunCache, ShardState, SkippedLog, Spool
+from teacher_logits.journal import KnownShards, RowBuffer, RunCache, ShardState, SkippedLog, Spool
 from teacher_logits.records import Int64
 from teacher_logits.shards import read_indices, shard_name, shard_schema
 from tests.hub.made import FINGERPRINT, METADATA, ROWS, require_whole, rows_of
@@ -43,7 +43,7 @@ class MemoryRepository:
     def snapshot(self) -> Snapshot:
         return Snapshot(dict.fromkeys(self.files), self.files.get("checkpoint.json"), None)
 
-    def read_indices(self, shard: str) -> Int64:
+    def read_indices(self, shard: str, rows: int) -> Int64:
         return read_indices(pa.BufferReader(self.files[shard]))
 
     def read_bytes(self, path: str) -> bytes:
@@ -76,14 +76,14 @@ class Machine:
         checkpoint = Checkpoint(FINGERPRINT, {}, METADATA)
         if found.checkpoint is not None:
             checkpoint.shards = Checkpoint.parse(found.checkpoint, "the output").shards
-        self.spool = Spool(self.cache)
-        stock = take_stock(self.spool, repository, found, checkpoint, "train")
+        self.spool = Spool(self.cache, FINGERPRINT)
+        stock = take_stock(KnownShards(self.cache.known_file), self.spool, repository, found, checkpoint, "train")
         checkpoint.shards = stock.shards
         self.number = stock.next_number
         self.buffer = RowBuffer(self.cache, self._write, rows_per_shard, None)
         self.committed = set(rows_of(repository.files)["index"].to_pylist())
         self.spooled = {index for shard in self.spool.shards for index in read_indices(shard.path).tolist()}
-        self.pending = set(self.buffer.load(stock.done, shard_schema()).tolist())
+        self.pending = set(self.buffer.load(stock.done, shard_schema(), FINGERPRINT).tolist())
         assert set(stock.done.tolist()) == self.committed | self.spooled
         self.todo = sorted(EVERY - set(stock.done.tolist()) - self.pending)
         self.committer = Committer(

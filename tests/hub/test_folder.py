@@ -113,7 +113,7 @@ def test_paths_that_lead_out_are_refused(output: Path, path: str):
         lambda: repository.commit({path: b"theirs"}, [], ""),
         lambda: repository.commit({}, [path], ""),
         lambda: repository.read_bytes(path),
-        lambda: repository.read_indices(path),
+        lambda: repository.read_indices(path, 1),
     ):
         with pytest.raises(OutputError, match="leads out of the output folder"):
             attempt()

@@ -57,7 +57,7 @@ def test_read_indices_fetches_little(server: HubServer, api: HfApi, local: Path)
     repository = hub(api)
     repository.snapshot()
     server.clear_requests()
-    assert repository.read_indices(shard(0)).tolist() == list(range(150))
+    assert repository.read_indices(shard(0), 150).tolist() == list(range(150))
     fetched = sum(request.sent for request in server.requests if request.method == "GET")
     assert fetched < 80_000 < local.stat().st_size / 4, "the footer and one column"
     assert all("range" in request.headers for request in server.requests if "/storage/" in request.path)

@@ -14,7 +14,8 @@ from teacher_logits.journal import buffer as buffer_module
 from teacher_logits.shards import read_table, shard_schema
 from tests.codec.made import made_table
 
-METADATA = {"format_version": 1, "logits_dtype": "float32"}
+FINGERPRINT = "ab" * 32
+METADATA = {"format_version": 1, "fingerprint": FINGERPRINT, "logits_dtype": "float32"}
 NONE_DONE = np.zeros(0, np.int64)
 ALL_ROWS = made_table([1 + number % 5 for number in range(60)])
 
@@ -117,7 +118,7 @@ def test_a_write_that_fails_keeps_the_rows(cache: RunCache):
     assert buffer.rows == 6
     assert buffer.save(METADATA) == 6
     again = buffer_of(cache, shards, 4)
-    assert again.load(NONE_DONE, shard_schema()).tolist() == list(range(6))
+    assert again.load(NONE_DONE, shard_schema(), FINGERPRINT).tolist() == list(range(6))
     again.add(rows(6, 2))
     assert shards.sizes == [4, 4] and shards.rows.equals(rows(0, 8).combine_chunks())
 
@@ -129,7 +130,7 @@ def test_pending_rows_come_back_first(cache: RunCache):
     assert buffer.save(METADATA) == 3 and buffer.rows == 0
     shards = Shards()
     resumed = buffer_of(cache, shards, 5)
-    assert resumed.load(NONE_DONE, shard_schema()).tolist() == [0, 1, 2]
+    assert resumed.load(NONE_DONE, shard_schema(), FINGERPRINT).tolist() == [0, 1, 2]
     assert resumed.rows == 3
     resumed.add(rows(3, 1))
     assert pending(cache) == [0, 1, 2] and shards.sizes == []
@@ -151,7 +152,7 @@ def test_pending_files_stay_until_their_last_row_is_in_a_shard(cache: RunCache):
         shards(table)
 
     resumed = buffer_of(cache, write, 3)
-    resumed.load(NONE_DONE, shard_schema())
+    resumed.load(NONE_DONE, shard_schema(), FINGERPRINT)
     resumed.add(rows(7, 1))
     assert shards.sizes == [3, 3] and pending(cache) == list(range(7)), "row 6 is in no shard yet"
     resumed.add(rows(8, 1))
@@ -164,7 +165,7 @@ def test_saving_again_replaces_what_was_loaded(cache: RunCache):
     first.add(rows(0, 3))
     first.save(METADATA)
     resumed = buffer_of(cache, Shards(), 100)
-    resumed.load(NONE_DONE, shard_schema())
+    resumed.load(NONE_DONE, shard_schema(), FINGERPRINT)
     resumed.add(rows(3, 2))
     assert resumed.save(METADATA) == 5
     assert pending(cache) == [0, 1, 2, 3, 4]
@@ -189,7 +190,7 @@ def test_killed_in_between(cache: RunCache, monkeypatch: pytest.MonkeyPatch, kil
             raise Killed
 
     resumed = buffer_of(cache, write, 4)
-    resumed.load(NONE_DONE, shard_schema())
+    resumed.load(NONE_DONE, shard_schema(), FINGERPRINT)
 
     def no_unlink(path: Path, missing_ok: bool = False) -> None:
         raise Killed
@@ -208,7 +209,7 @@ def test_killed_in_between(cache: RunCache, monkeypatch: pytest.MonkeyPatch, kil
     done = np.array(written.indices, np.int64)
     shards = Shards()
     again = buffer_of(cache, shards, 4)
-    loaded = again.load(done, shard_schema())
+    loaded = again.load(done, shard_schema(), FINGERPRINT)
     assert sorted([*done, *loaded]) == [0, 1, 2, 3][: 4 if kill_at == "write" else 3]
     again.flush()
     assert sorted([*done, *shards.indices]) == sorted([*done, *loaded])
@@ -221,28 +222,29 @@ def test_rows_that_are_in_shards_are_not_loaded(cache: RunCache):
     first.save(METADATA)
     shards = Shards()
     resumed = buffer_of(cache, shards, 100)
-    assert resumed.load(np.array([1, 2, 40]), shard_schema()).tolist() == [0, 3, 4]
+    assert resumed.load(np.array([1, 2, 40]), shard_schema(), FINGERPRINT).tolist() == [0, 3, 4]
     resumed.flush()
     assert shards.indices == [0, 3, 4] and shards.rows.slice(1, 2).equals(rows(3, 2).combine_chunks())
     assert pending(cache) == []
     first.add(rows(0, 5))
     first.save(METADATA)
-    assert buffer_of(cache, shards, 100).load(np.arange(5), shard_schema()).tolist() == []
+    assert buffer_of(cache, shards, 100).load(np.arange(5), shard_schema(), FINGERPRINT).tolist() == []
     assert pending(cache) == [], "a file with nothing new in it goes"
 
 
-@pytest.mark.parametrize("kind", ["other columns", "damaged"])
+@pytest.mark.parametrize("kind", ["other columns", "damaged", "another run's", "of nobody"])
 def test_files_that_cannot_be_used_are_set_aside(cache: RunCache, kind: str):
     if kind == "damaged":
         (cache.pending_folder / "pending-00000.parquet").write_bytes(b"PAR1 half a file")
     else:
         other = buffer_of(cache, Shards(), 100)
-        other.add(made_table([2, 2], store_tokens=False))
-        other.save(METADATA)
+        other.add(made_table([2, 2], store_tokens=kind != "other columns"))
+        foreign = {"another run's": {"fingerprint": "cd" * 32}, "of nobody": {"fingerprint": None}}
+        other.save(METADATA | foreign.get(kind, {}))
     good = buffer_of(cache, Shards(), 100)
     good.add(rows(5, 2))
     good.save(METADATA)
     resumed = buffer_of(cache, Shards(), 100)
-    assert resumed.load(NONE_DONE, shard_schema()).tolist() == [5, 6]
+    assert resumed.load(NONE_DONE, shard_schema(), FINGERPRINT).tolist() == [5, 6]
     assert [path.name for path in cache.folder.glob("backup_*/*")] == ["pending-00000.parquet"]
     assert pending(cache) == [5, 6]

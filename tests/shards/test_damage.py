@@ -13,6 +13,7 @@ import pytest
 from teacher_logits.errors import FormatError
 from teacher_logits.shards import (
     METADATA_KEY,
+    column_ranges,
     iter_distributions,
     read_distributions,
     read_entries,
@@ -27,8 +28,12 @@ def read_parts(shard: Path) -> list[Any]:
     return list(iter_distributions(shard))
 
 
+def read_ranges(shard: Path) -> list[Any]:
+    return column_ranges(shard, "index")
+
+
 DECODERS = [read_entries, read_distributions, read_parts]
-READERS = [*DECODERS, read_indices, read_metadata, read_table, shard_footer]
+READERS = [*DECODERS, read_indices, read_metadata, read_ranges, read_table, shard_footer]
 FOOTER_TAIL = 8
 
 
