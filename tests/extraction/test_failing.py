@@ -274,11 +274,12 @@ def test_full_disk_keeps_what_was_computed(place: Place, reference: Place, monke
     with pytest.raises(UploadError, match="No space left on device"):
         place.run(max_batch_size=1, upload_every=3)
     stored, waiting = stored_rows(place.folder)["index"].to_pylist(), place.waiting()
-    assert len(stored) == 6 and len(waiting) >= 3 and not set(stored) & set(waiting)
+    kept = len({*stored, *waiting})  # one shard may stand in both: copied, and not committed with the next
+    assert len(stored) == 6 and kept >= 9
     assert place.kept["complete"] is False and place.checkpoint["total_samples"] in (3, 6)
     monkeypatch.undo()
     summary = place.run(resume=True, max_batch_size=1)
-    assert summary.conversations == 30 - len(stored) - len(waiting), "nothing is computed twice"
+    assert summary.conversations == 30 - kept, "nothing is computed twice"
     assert stored_rows(place.folder).equals(stored_rows(reference.folder))
 
 

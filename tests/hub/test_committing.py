@@ -123,8 +123,8 @@ def test_shards_that_somebody_removes(server: HubServer, api: HfApi, cache: RunC
     uploading.add_rows(ROWS.slice(0, 20))
     wait_until_idle(uploading)
     api.create_commit(REPO, [CommitOperationDelete(shard(0))], commit_message="away", repo_type="dataset")
-    uploading.add_rows(ROWS.slice(20, 20))
     with pytest.raises(UploadError, match=rf"{shard(0)} is not in Hub dataset {REPO} any more.*--resume"):
+        uploading.add_rows(ROWS.slice(20, 20))
         uploading.finish()
     assert spooled(cache) == list(range(20, 40))
 
