@@ -79,8 +79,10 @@ class GracefulInterrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._working:
             # Not by an exception: one that is raised in the middle of an import or a destructor may be swallowed.
-            why = "the time is over, " if number in self.TIMELY else ""
-            os.write(2, f"{why}stopped before anything was extracted\n".encode())
+            timely = number in self.TIMELY
+            text = "stopped before anything was extracted"
+            text = f"the time is over, {text}; the same command begins again" if timely else text
+            os.write(2, f"{text}\n".encode())
             os._exit(_exit_code(number))
         if number in self.TIMELY:
             self._signal = self._signal or number

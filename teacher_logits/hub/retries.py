@@ -73,8 +73,8 @@ def patiently(action: Callable[[], T]) -> T:
                     f"The output can't be reached ({reason_of(error)}). Try again later; a folder on "
                     "this machine is written ./name."
                 ) from error
-            log.warning("the output can't be reached (%s); trying again", reason_of(error))
             pause = max(wait, asked_wait(error))
+            log.warning("the output doesn't answer as it should (%s); trying again in %.0f s", reason_of(error), pause)
         time.sleep(pause)
 
 

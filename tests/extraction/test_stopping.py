@@ -191,7 +191,7 @@ def test_time_limit(place: Place, reference: Place, monkeypatch: pytest.MonkeyPa
 
 def test_time_limit_that_is_over_at_once(place: Place):
     end = command(*place.arguments("--max-runtime-minutes", "0.01"))
-    assert (end.code, end.out) == (0, "") and end.err.endswith("time is over, stopped before anything was extracted\n")
+    assert (end.code, end.out) == (0, "") and "the time is over, stopped before anything" in end.err
     summary = place.run(resume=True, max_batch_size=1)
     assert summary.complete and stored_rows(place.folder).num_rows == 30
 
@@ -282,7 +282,7 @@ def test_signals_before_there_is_anything_to_lose(number: int):
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (CODES.get(number, 0), "")
-    assert err.endswith("stopped before anything was extracted\n") and "Traceback" not in err
+    assert "stopped before anything was extracted" in err.splitlines()[-1] and "Traceback" not in err
 
 
 def test_upload_on_stop(place: Place, reference: Place):

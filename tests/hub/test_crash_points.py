@@ -9,7 +9,7 @@ from tests.hub.crash_points import Live, crash_points, strike
 from tests.hub.lives import STEPS, lives
 from tests.hub_server import HubServer
 
-EACH = 9
+EACH = 7
 """One of so many points is tried here."""
 
 
