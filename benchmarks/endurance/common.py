@@ -23,8 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.endurance.launcher import QUICK_EXIT
+from benchmarks.endurance.launcher import COMMIT_SECONDS, QUICK_EXIT
 from benchmarks.measuring import machine_line, print_table
+from teacher_logits.settings import ExtractionConfig
 from tests.extraction.runs import Child, Ended, ForkServer, Place, fork_server
 from tests.hub_server import HubServer, hub_environment
 from tests.tiny import question_rows, save_teacher, write_jsonl
@@ -183,10 +184,10 @@ class World:
 
 
 @contextlib.contextmanager
-def world(conversations: int, timeout: int = 10, quick_exit: bool = True) -> Iterator[World]:
+def world(conversations: int, timeout: int = 10, quick_exit: bool = True, commit_seconds: str = "0") -> Iterator[World]:
     """A world with so many conversations, one of them without an answer.
 
-    timeout: of the client's reads, in seconds.   quick_exit: runs don't take the interpreter down.
+    timeout: of the client's reads, in seconds.   quick_exit, commit_seconds: see `launcher`.
     """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -196,7 +197,7 @@ def world(conversations: int, timeout: int = 10, quick_exit: bool = True) -> Ite
         rows = [*question_rows(conversations - 1, longest=40), {"question": "Why?", "answer": "", "subject": "none"}]
         data = write_jsonl(folder / "chat.jsonl", rows)
         server = stack.enter_context(HubServer())
-        forks = more_forks(stack, server, folder, timeout, quick_exit)
+        forks = more_forks(stack, server, folder, timeout, quick_exit, commit_seconds)
         true = Place(teacher, data, folder / "true", folder / "true-cache")
         began = time.monotonic()
         end = forks.run(*true.arguments("--max-batch-size", "1"))
@@ -215,12 +216,18 @@ def world(conversations: int, timeout: int = 10, quick_exit: bool = True) -> Ite
 
 
 def more_forks(
-    stack: contextlib.ExitStack, server: HubServer, folder: Path, timeout: int = 10, quick_exit: bool = True
+    stack: contextlib.ExitStack,
+    server: HubServer,
+    folder: Path,
+    timeout: int = 10,
+    quick_exit: bool = True,
+    commit_seconds: str = "0",
 ) -> ForkServer:
     """A process that starts runs whose Hub is `server`; one of its runs at a time."""
     number = len(list(folder.glob("forks-*")))
     environment = hub_environment(server, folder / "home") | {"OMP_NUM_THREADS": "1"}
     environment |= {"HF_HUB_DOWNLOAD_TIMEOUT": str(timeout), "HF_HUB_ETAG_TIMEOUT": str(timeout)}
+    environment[COMMIT_SECONDS] = commit_seconds
     if quick_exit:
         environment[QUICK_EXIT] = "1"
     return stack.enter_context(
@@ -255,12 +262,9 @@ def finish(begin: Callable[[], Child], report: "Report", what: str) -> None:
         report.fail(f"{what}: --resume didn't complete it: {shown(end)}")
 
 
-def commit_interval() -> list[str]:
-    """Options that let commits follow each other at once, where the program has them."""
-    from teacher_logits.settings import ExtractionConfig
-
-    names = {each.name for each in dataclasses.fields(ExtractionConfig)}
-    return ["--commit-interval-minutes", "0.0001"] if "commit_interval_minutes" in names else []
+def has_option(field: str) -> bool:
+    """Whether the program has an option, by its field's name."""
+    return field in {each.name for each in dataclasses.fields(ExtractionConfig)}
 
 
 def is_complete(end: Ended) -> bool:

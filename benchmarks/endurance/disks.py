@@ -26,7 +26,6 @@ import tyro
 from benchmarks.endurance.common import (
     Report,
     World,
-    commit_interval,
     end_of,
     finish,
     headline,
@@ -110,7 +109,7 @@ class Round:
         return self.chance.choice((self.folder / "logits", self.repo))
 
     def start(self, place: Place) -> Child:
-        options = ["--max-batch-size", "1", "--upload-every", str(self.every), *commit_interval(), "--resume"]
+        options = ["--max-batch-size", "1", "--upload-every", str(self.every), "--resume"]
         return self.world.forks.start(*place.arguments(*options))
 
     def judge(self, place: Place, child: Child) -> str:

@@ -24,7 +24,6 @@ from benchmarks.endurance.common import (
     HUNG,
     Report,
     World,
-    commit_interval,
     end_of,
     endpoint_of,
     finish,
@@ -81,7 +80,8 @@ class Options:
     """Fail every endpoint in every way."""
 
     times: tuple[int, ...] = (1,)
-    """How many requests in a row are struck, for each of these; 0: all from the first one struck on."""
+    """How many requests in a row are struck, for each of these; 0: all from the first one struck on. The first time a
+    damaged answer is damaged in its middle, then anywhere."""
     random: int = 40
     """So many whole runs with faults at random."""
     rate: float = 0.05
@@ -181,7 +181,7 @@ class Bench:
 
     def _arguments(self, place: Place, limit: int, resume: bool = False) -> list[str]:
         options = ["--max-batch-size", "1", "--upload-every", "3", "--limit", str(limit), "--hub-retry-seconds", "3"]
-        return place.arguments(*options, *commit_interval(), *(["--resume"] if resume else []))
+        return place.arguments(*options, *(["--resume"] if resume else []))
 
 
 def cells(options: Options, bench: Bench) -> Iterator[tuple[bool, str, str, Fault]]:
@@ -193,11 +193,13 @@ def cells(options: Options, bench: Bench) -> Iterator[tuple[bool, str, str, Faul
                 cell = f"{'resumed' if resumed else 'new'} run / {endpoint} / {name}"
                 if not fits(name, endpoint) or (options.only and options.only not in cell):
                     continue
-                for times in options.times:
-                    chance = random.Random(f"{options.seed}/{cell}/{times}")
-                    after = chance.randrange(calls[endpoint])
+                for number, times in enumerate(options.times):
+                    chance = random.Random(f"{options.seed}/{cell}/{number}")
+                    place = {"times": times or None, "after": chance.randrange(calls[endpoint])}
+                    if given["kind"] in ("corrupt", "shorten") and number:
+                        place["at"] = chance.choice((chance.randrange(64), chance.randrange(4096)))
                     method, path = ENDPOINTS[endpoint]
-                    yield resumed, endpoint, name, Fault(method, path, times=times or None, after=after, **given)
+                    yield resumed, endpoint, name, Fault(method, path, **given, **place)
 
 
 def random_faults(chance: random.Random, rate: float, calls: Counter[str]) -> list[Fault]:

@@ -12,6 +12,8 @@ from benchmarks.endurance.common import endpoint_of
 from tests.extraction.runs import Child, Place
 from tests.hub_server import HubServer
 
+PUT_ASIDE = "rows that fill no shard are put aside"
+"""Happens only after a signal that asks to stop."""
 Watch = Callable[[], set[Hashable]]
 """Gives what has happened so far; an instant is when there is more of it."""
 
@@ -62,6 +64,7 @@ def watches(place: Place, server: HubServer) -> dict[str, Watch]:
         "a shard is being written": lambda: half_written(cache / "spool"),
         "a file of the cache is being written": lambda: half_written(cache),
         "checkpoint.json of the cache changes": lambda: version(cache / "checkpoint.json"),
+        PUT_ASIDE: lambda: half_written(cache / "pending") | names(cache / "pending", ".parquet"),
     }
     if isinstance(output, Path):
         return found | {
@@ -98,13 +101,19 @@ def choose(chance: random.Random, place: Place, server: HubServer, whole: float)
     """An instant: of the whole life, of the time when rows come, or right in one of the narrow steps."""
     kind = chance.random()
     if kind < 0.25:
-        return Instant("the start", 0, chance.uniform(0.03, 1.1 * whole))
+        return Instant("the start", 0, chance.uniform(0.03, 0.8 * whole))
     if kind < 0.4:
-        return Instant("a shard is being written", 1, chance.uniform(0, 0.5 * whole))
-    what = chance.choice(sorted(watches(place, server)))
+        return Instant("a shard is being written", 1, chance.uniform(0, 0.15 * whole))
+    what = chance.choice(sorted(set(watches(place, server)) - {PUT_ASIDE}))
     return Instant(
-        what, chance.choice((1, 1, 2, 3, 6)), chance.choice((0.0, chance.uniform(0, 0.003), chance.uniform(0, 0.03)))
+        what, chance.choice((1, 1, 1, 2, 4)), chance.choice((0.0, chance.uniform(0, 0.003), chance.uniform(0, 0.03)))
     )
+
+
+def choose_second(chance: random.Random) -> Instant:
+    """An instant after a first signal."""
+    what = chance.choice(("the start", PUT_ASIDE))
+    return Instant(what, 1, chance.choice((0.0, 0.002, chance.uniform(0, 0.02), chance.uniform(0, 0.5))))
 
 
 def freeze(pid: int) -> bool:

@@ -14,7 +14,6 @@ import os
 import random
 import re
 import signal
-import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +24,9 @@ from benchmarks.endurance.common import (
     HUNG,
     Report,
     World,
-    commit_interval,
     end_of,
     finish,
+    has_option,
     headline,
     is_clear,
     is_complete,
@@ -35,7 +34,7 @@ from benchmarks.endurance.common import (
     tell,
     world,
 )
-from benchmarks.endurance.instants import choose, freeze, under_way, version
+from benchmarks.endurance.instants import choose, choose_second, freeze, under_way, version
 from benchmarks.measuring import print_table
 from teacher_logits.shards import read_table
 from tests.extraction.runs import Child, Ended, Place
@@ -75,9 +74,9 @@ class Tally:
     """What the kills met."""
 
     kills: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """Signal -> folder, hub, and exit codes."""
+    """Signals -> folder, Hub, and exit codes."""
     steps: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """What was under way -> folder, hub."""
+    """What was under way -> folder, Hub."""
 
 
 class Chain:
@@ -135,7 +134,9 @@ class Chain:
             return self._world.forks.start("--resume", "--cache-dir", str(self._cache), *output)
         if self._chance.random() < 0.2:
             self._every = self._chance.choice((1, 2, 4, 7))
-        options = ["--max-batch-size", str(self._batch), "--upload-every", str(self._every), *commit_interval()]
+        options = ["--max-batch-size", str(self._batch), "--upload-every", str(self._every)]
+        if has_option("upload_on_stop") and self._chance.random() < 0.3:
+            options.append("--upload-on-stop")
         resume = [] if first and self._chance.random() < 0.5 else ["--resume"]
         return self._world.forks.start(*self.place.arguments(*options, *resume))
 
@@ -143,19 +144,23 @@ class Chain:
         """Start a run and strike; whether there was still something to strike."""
         name = self._chance.choice(self._signals)
         instant = choose(self._chance, self.place, self._world.server, self._world.seconds)
-        pause = self._chance.choice((0.0, 0.002, self._chance.uniform(0, 0.02), self._chance.uniform(0, 0.5)))
+        second = choose_second(self._chance)
         cache = self._cache / "checkpoint.json"
         before = version(cache)
         child = self._start(first)
         instant.wait(child, self.place, self._world.server)
         struck = freeze(child.pid)
         if struck:
-            step = under_way(self.place, self._world.server, lambda: version(cache), before)
-            self._tally.steps[step][self.where] += 1
-            for number in SIGNALS[name]:
+            for place, number in enumerate(SIGNALS[name]):
+                step = under_way(self.place, self._world.server, lambda: version(cache), before)
                 os.kill(child.pid, number)
                 os.kill(child.pid, signal.SIGCONT)
-                time.sleep(pause if number != SIGNALS[name][-1] else 0)
+                if place + 1 == len(SIGNALS[name]):
+                    break
+                second.wait(child, self.place, self._world.server, 1.0)
+                if not freeze(child.pid):
+                    break
+            self._tally.steps[step][self.where] += 1
         end = end_of(child, 60)
         self._done_already = is_complete(end)
         what = f"{self._name}, {name} at {instant}, {self.where}"
@@ -179,7 +184,8 @@ class Chain:
         allowed |= {128 + number for number in SIGNALS[name] if number in (INT, TERM)}
         refused = is_clear(end) and "holds no" in end.err
         if "Traceback" in end.err:
-            self._report.counts["tracebacks"] += 1
+            after = end.out.rstrip().endswith("complete") or "go on with --resume" in end.out
+            self._report.counts["tracebacks after all was said" if after else "tracebacks"] += 1
             self._report.fail(f"{what}: {shown(end)}")
         elif end.code == HUNG or not (end.code in allowed or refused):
             self._report.fail(f"{what}: {shown(end)}")
@@ -226,7 +232,7 @@ def main() -> None:
     """Kill until there are enough; print the tables."""
     options = tyro.cli(Options, prog="kills")
     report, tally, done, number = Report(options.minutes), Tally(), 0, options.chain or 0
-    with world(options.conversations, quick_exit=False) as made:
+    with world(options.conversations, quick_exit=False, commit_seconds="0 0 0.3 1") as made:
         headline(f"seed {options.seed}, {options.conversations} conversations, {made.seconds:.1f} s a run")
         while done < options.kills and not report.over:
             done += Chain(made, report, tally, options, number).run()

@@ -21,7 +21,6 @@ from huggingface_hub import HfApi
 from benchmarks.endurance.common import (
     Report,
     World,
-    commit_interval,
     end_of,
     finish,
     headline,
@@ -70,7 +69,7 @@ class Round:
 
     def start(self, who: int, place: Place, *more: str) -> Child:
         """Begin a run: who is 0 or 1, and has one run at a time."""
-        options = ["--max-batch-size", "1", "--upload-every", "2", "--hub-retry-seconds", "5", *commit_interval()]
+        options = ["--max-batch-size", "1", "--upload-every", "2", "--hub-retry-seconds", "5"]
         return self.forks[who].start(*place.arguments(*options, *more))
 
     def ended(self, child: Child) -> str:
