@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 KNOWN = {option_name(each.name) for config in (ExtractionConfig, LengthsConfig) for each in fields(config)}
 ELSEWHERE = {"--help", "--index", "--extra", "--json"}
 ELSEWHERE |= {"--conversations", "--rows", "--repeats", "--entries", "--threads", "--tokens"}
-ELSEWHERE |= {"--kills", "--random", "--times"}
+ELSEWHERE |= {"--kills", "--only", "--random", "--times"}
 """Options of other commands that the pages name."""
 
 

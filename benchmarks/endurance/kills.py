@@ -184,10 +184,9 @@ class Chain:
         allowed |= {128 + number for number in SIGNALS[name] if number in (INT, TERM)}
         refused = is_clear(end) and "holds no" in end.err
         if "Traceback" in end.err:
-            after = end.out.rstrip().endswith("complete") or "go on with --resume" in end.out
-            self._report.counts["tracebacks after all was said" if after else "tracebacks"] += 1
+            self._report.counts["tracebacks after all was said" if _all_said(end) else "tracebacks"] += 1
             self._report.fail(f"{what}: {shown(end)}")
-        elif end.code == HUNG or not (end.code in allowed or refused):
+        elif end.code == HUNG or not (end.code in allowed or refused) or (end.code == 0 and not _all_said(end)):
             self._report.fail(f"{what}: {shown(end)}")
 
     def _judge_count(self, end: Ended, files: dict[str, bytes], what: str) -> None:
@@ -226,6 +225,11 @@ class Chain:
         left = [*self._cache.glob("spool/*"), *self._cache.glob("pending/*")]
         if left or list(self._cache.glob("backup_*")):
             self._report.fail(f"{self._name}: the cache folder still holds {sorted(self._cache.rglob('*'))}")
+
+
+def _all_said(end: Ended) -> bool:
+    """Whether a run told how it ended."""
+    return end.out.rstrip().endswith("complete") or LEFT.search(end.out) is not None
 
 
 def main() -> None:
