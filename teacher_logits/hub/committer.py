@@ -40,6 +40,11 @@ class Committer:
         self.busy = False
         """Whether something is under way to the output."""
 
+    def announce(self) -> None:
+        """Where a commit's files appear one by one, say whose the output is before its first shard appears."""
+        if not (self._repository.whole_commits or self.checkpoint.shards):
+            self.commit([], complete=False)
+
     def upload(self, shard: SpooledShard) -> None:
         """Bring a shard's bytes to the output, which doesn't show them yet. Doing it again is harmless."""
         self._try(lambda: self._repository.upload(shard.name, shard.path), lambda: False)

@@ -23,6 +23,7 @@ class FolderRepository:
     """A folder with the files of a dataset repository. To commit is to copy, flush and rename."""
 
     seconds_between_commits = 0.0
+    whole_commits = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

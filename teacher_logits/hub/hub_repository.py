@@ -31,6 +31,8 @@ _REFUSED = (401, 403)
 class HubRepository:
     """A dataset repository on the Hub. Every commit names the one it builds on, so nobody's work is overwritten."""
 
+    whole_commits = True
+
     def __init__(
         self,
         repo_id: str,

@@ -33,6 +33,8 @@ class Repository(Protocol):
 
     seconds_between_commits: float
     """How far apart commits are, where nothing presses."""
+    whole_commits: bool
+    """Whether all files of a commit appear at one instant."""
 
     @property
     def address(self) -> str:

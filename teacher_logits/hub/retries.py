@@ -33,8 +33,11 @@ def status_of(error: BaseException) -> int | None:
 def reason_of(error: BaseException) -> str:
     """An error of the client in one line, without addresses that carry signatures."""
     status = status_of(error)
-    text = getattr(error, "server_message", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    name = type(error).__name__
+    text = getattr(error, "server_message", None) or (str(error).strip().splitlines() or [name])[0]
     text = text.split(" for url")[0].strip()
+    if isinstance(error, LookupError | ValueError | TypeError | AttributeError):
+        text = f"an answer that can't be read, {name}: {text}"
     return f"{status}: {text}" if status is not None and not text.startswith(str(status)) else text
 
 
@@ -45,10 +48,10 @@ def may_pass(error: BaseException) -> bool:
     status = status_of(error)
     if status is not None:
         return status in _PASSING
-    # Broken connections arrive as OSError or as an error of whichever HTTP library the client uses; a pre-signed
-    # address that was refused, as RuntimeError; what a proxy answers for the Hub, as text that isn't JSON.
-    passing = isinstance(error, OSError | RuntimeError | json.JSONDecodeError)
-    return passing or type(error).__module__.split(".")[0].startswith("httpx")
+    # Broken connections arrive as OSError or as an error of whichever HTTP library the client uses, a pre-signed
+    # address that was refused as RuntimeError, and damaged answers as whatever the client stumbles over: text that is
+    # no JSON, names that aren't there. What is wrong here and not there, an assertion finds.
+    return isinstance(error, Exception) and not isinstance(error, AssertionError)
 
 
 def patiently(action: Callable[[], T]) -> T:
@@ -60,14 +63,15 @@ def patiently(action: Callable[[], T]) -> T:
     while True:
         try:
             return action()
-        except json.JSONDecodeError as error:
-            raise UploadError(
-                f"What answers for the Hub isn't the Hub ({error}). Check the network (a login page?) and HF_ENDPOINT."
-            ) from error
         except Exception as error:
             if not may_pass(error):
                 raise
             wait = next(waits, None)
+            if wait is None and isinstance(error, json.JSONDecodeError):
+                raise UploadError(
+                    f"What answers for the Hub isn't the Hub ({error}). Check the network (a login page?) and "
+                    "HF_ENDPOINT."
+                ) from error
             if wait is None:
                 raise UploadError(
                     f"The output can't be reached ({reason_of(error)}). Try again later; a folder on "

@@ -201,6 +201,7 @@ class StreamingHFUploader:
     def _work(self) -> None:
         last = -math.inf
         try:
+            self._committer.announce()
             while True:
                 closing, complete = self._wait_for_work(last)
                 shards = self._spool.shards[:SHARDS_PER_COMMIT]

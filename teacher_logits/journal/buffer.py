@@ -26,20 +26,18 @@ class RowBuffer:
         self._rows_per_shard = rows_per_shard
         self._bytes_per_shard = int(min(MAX_SHARD_BYTES, (shard_mb or MAX_SHARD_BYTES) * (1 << 20)))
         self._tables: deque[pa.Table] = deque()
+        self.rows = 0
+        """Rows waiting. Any thread may look, which it may not at the tables."""
         self._pending_files: list[Path] = []
         """Files whose rows stand at the front of the buffer."""
         self._pending_rows = 0
         """How many of the rows at the front come from them."""
 
-    @property
-    def rows(self) -> int:
-        """Rows waiting."""
-        return sum(table.num_rows for table in self._tables)
-
     def add(self, table: pa.Table) -> None:
         """Append rows, and write as many full shards as there are."""
         if table.num_rows:
             self._tables.append(table)
+            self.rows += table.num_rows
         while (count := self._full()) is not None:
             self._write_front(count)
 
@@ -59,6 +57,7 @@ class RowBuffer:
             with atomic_path(self._cache.pending_folder / f"pending-{number:05d}.parquet") as temporary:
                 write_shard(pa.concat_tables(self._tables), temporary, metadata)
         self._tables.clear()
+        self.rows = 0
         self._drop_pending_files()
         return rows
 
@@ -84,6 +83,7 @@ class RowBuffer:
             self._pending_files.append(path)
             if new.any():
                 self._tables.append(table.filter(pa.array(new)))
+                self.rows += int(new.sum())
         self._pending_rows = self.rows
         if not self._pending_rows:
             self._drop_pending_files()
@@ -114,6 +114,7 @@ class RowBuffer:
         except BaseException:
             self._tables.extendleft(reversed(taken))
             raise
+        self.rows -= count
         self._pending_rows -= count
         if self._pending_rows <= 0:
             self._drop_pending_files()

@@ -182,11 +182,13 @@ class ForkServer:
 
 
 @contextmanager
-def fork_server(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[ForkServer]:
-    """A `ForkServer` that keeps what its runs print in `folder`."""
+def fork_server(
+    folder: Path, env: Mapping[str, str] | None = None, module: str = "tests.extraction.forking"
+) -> Iterator[ForkServer]:
+    """A `ForkServer` that keeps what its runs print in `folder`. module: what it runs; one that calls `serve`."""
     folder.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.extraction.forking"],
+        [sys.executable, "-m", module],
         env=dict(env or os.environ),
         cwd=ROOT,
         stdin=subprocess.PIPE,

@@ -14,7 +14,7 @@ from teacher_logits.command_line.extract import parse_args
 from teacher_logits.errors import InputError, OutputError, UploadError
 from teacher_logits.extraction.extract import run_extraction
 from teacher_logits.extraction.stop import GracefulInterrupt
-from teacher_logits.hub import FolderRepository
+from teacher_logits.hub import FolderRepository, folder
 from teacher_logits.journal import RunCache
 from teacher_logits.shards import read_metadata, read_table, write_shard
 from tests.extraction.runs import Place, StopAfter, require_agreement, stored_rows
@@ -234,6 +234,28 @@ def test_shard_that_is_not_in_the_checkpoint(place: Place, reference: Place):
     (place.folder / "checkpoint.json").write_text(json.dumps(checkpoint))
     place.run(resume=True, max_batch_size=1)
     assert same_as(reference, place) and place.checkpoint["shards"][last] == entry
+
+
+def test_killed_after_the_first_shard_and_the_cache_lost(
+    place: Place, reference: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """There is a shard, and checkpoint.json doesn't list it yet: whose it is can be told."""
+    real, copied = folder.copy_file, []
+
+    def copy(source: Path, final: Path, mode: int) -> None:
+        real(source, final, mode)
+        copied.append(final)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder, "copy_file", copy)
+    with pytest.raises(UploadError):
+        place.run(max_batch_size=1)
+    monkeypatch.undo()
+    assert copied[0].exists() and place.checkpoint["shards"] == {}
+    shutil.rmtree(place.cache)
+    arguments = ["--resume", "--output", str(place.output), "--cache-dir", str(tmp_path / "new")]
+    assert run_extraction(parse_args(arguments)).conversations == 23
+    assert same_as(reference, place)
 
 
 def test_spooled_rows_that_were_committed_by_another(place: Place, reference: Place):

@@ -37,6 +37,18 @@ def test_hub_from_a_new_machine(
     assert server.token not in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("body", [{"error": "there already"}, "<html>"], ids=str)
+def test_answers_that_are_none_at_the_start(
+    place: Place, server: HubServer, hub_in_process: None, hasty: None, body: Any
+):
+    there = dataclasses.replace(place, output=REPO)
+    server.add_fault(Fault("POST", "/repos/create", "status", status=409 if body != "<html>" else 200, body=body))
+    assert there.run(limit=3).complete
+    server.add_fault(Fault("GET", f"/api/datasets/{REPO}", "status", status=200, body=body, times=None))
+    with pytest.raises(UploadError, match=r"(an answer that can't be read|isn't the Hub).*(again|HF_ENDPOINT)"):
+        there.run(limit=5, resume=True)
+
+
 def test_hub_force_restart(place: Place, server: HubServer, hub_in_process: None):
     there = dataclasses.replace(place, output=REPO)
     there.run(limit=9)

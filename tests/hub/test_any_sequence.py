@@ -29,6 +29,7 @@ class MemoryRepository:
     """An output in memory, whose next commits fail as told."""
 
     seconds_between_commits = 0.0
+    whole_commits = True
     address = loading_name = "the output"
 
     def __init__(self) -> None:

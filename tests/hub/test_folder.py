@@ -1,5 +1,6 @@
 """An output in a folder: files whole or absent, checkpoint.json last, and nothing outside the folder."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def test_full_disk(output: Path, cache: RunCache, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(UploadError, match=r"No space left on device.*--resume"):
             uploader.finish()
     assert spooled(cache) == list(range(40)), "no shard leaves the spool before its commit is whole"
-    assert "checkpoint.json" not in files_of(output)
+    assert json.loads(files_of(output)["checkpoint.json"])["shards"] == {}, "whose the output is, was said first"
     first.close()
     resumed = make_uploader(prepared(FolderRepository(output)), cache)
     resumed.start()

@@ -135,8 +135,15 @@ def test_commits_keep_their_distance(server: HubServer, api: HfApi, cache: RunCa
         Fault("PUT", "/storage/", "status", status=403, times=1),
         Fault("PUT", "/storage/", "reset_in_upload", times=2),
         Fault("POST", "/info/lfs/", "reset", times=7),
+        Fault("POST", COMMIT, "corrupt", at=0, times=2),
+        Fault("POST", COMMIT, "status", status=200, body={}, times=2),
+        Fault("POST", "/preupload/", "corrupt", at=0, times=2),
+        Fault("POST", "/preupload/", "status", status=200, body={}, times=2),
+        Fault("POST", "/info/lfs/", "corrupt", at=0, times=2),
+        Fault("POST", "/info/lfs/", "status", status=200, body={}, times=2),
+        Fault("POST", "/validate-yaml", "corrupt", at=0, times=2),
     ],
-    ids=lambda fault: f"{fault.path.strip('/')} {fault.kind} {fault.status}",
+    ids=lambda fault: f"{fault.path.strip('/')} {fault.kind} {fault.status} {fault.body}",
 )
 def test_what_passes_is_tried_again(server: HubServer, api: HfApi, cache: RunCache, fault: Fault):
     server.add_fault(fault)

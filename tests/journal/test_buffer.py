@@ -1,5 +1,7 @@
 """Rows that wait: in order, in shards of the right size, and neither lost nor doubled wherever a run is killed."""
 
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -76,6 +78,29 @@ def test_shards_have_exactly_the_rows_asked_for(cache: RunCache, counts: Sequenc
         assert shards.rows.equals(rows(0, first).combine_chunks()), "every column, not the numbers alone"
     buffer.flush()
     assert sum(shards.sizes) == first, "nothing is written twice"
+
+
+def test_rows_may_be_counted_while_they_come(cache: RunCache):
+    """By the thread that shows them, while another takes them in."""
+    buffer = buffer_of(cache, Shards(), 3)
+    seen: list[int] = []
+    before, done = sys.getswitchinterval(), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.append(buffer.rows)
+
+    looking = threading.Thread(target=look)
+    sys.setswitchinterval(1e-6)
+    try:
+        looking.start()
+        for first in range(400):
+            buffer.add(rows(first % 9, 1))
+    finally:
+        sys.setswitchinterval(before)
+        done.set()
+        looking.join()
+    assert set(seen) <= {0, 1, 2, 3} and buffer.rows == 400 % 3
 
 
 def test_shards_close_at_a_size(cache: RunCache):
