@@ -25,7 +25,6 @@ import pyarrow.parquet as pq
 
 from benchmarks.endurance.launcher import COMMIT_SECONDS, QUICK_EXIT
 from benchmarks.measuring import machine_line, print_table
-from teacher_logits.settings import ExtractionConfig
 from tests.extraction.runs import Child, Ended, ForkServer, Place, fork_server
 from tests.hub_server import HubServer, hub_environment
 from tests.tiny import question_rows, save_teacher, write_jsonl
@@ -260,11 +259,6 @@ def finish(begin: Callable[[], Child], report: "Report", what: str) -> None:
         if is_complete(end):
             return
         report.fail(f"{what}: --resume didn't complete it: {shown(end)}")
-
-
-def has_option(field: str) -> bool:
-    """Whether the program has an option, by its field's name."""
-    return field in {each.name for each in dataclasses.fields(ExtractionConfig)}
 
 
 def is_complete(end: Ended) -> bool:

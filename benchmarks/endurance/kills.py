@@ -1,6 +1,6 @@
 """Runs that are killed at random instants and continued, again and again: every row once, equal to the undisturbed run.
 
-    python -m benchmarks.endurance.kills [--kills 200] [--minutes 30] [--seed 0] [--chain N] [--usr1]
+    python -m benchmarks.endurance.kills [--kills 200] [--minutes 30] [--seed 0] [--chain N]
 
 A chain of kills is one run: begun, killed, continued with --resume, killed, ... and at last let run to its end. Chains
 go into a folder or onto a Hub on the loopback address, with shards of different sizes, one conversation a batch (rows
@@ -26,7 +26,6 @@ from benchmarks.endurance.common import (
     World,
     end_of,
     finish,
-    has_option,
     headline,
     is_clear,
     is_complete,
@@ -48,7 +47,7 @@ SIGNALS: dict[str, tuple[int, ...]] = {
     "SIGTERM, then SIGKILL": (TERM, KILL),
     "SIGUSR1": (USR1,),
 }
-LEFT = re.compile(r"stopped with ([\d,]+) conversations left(?: and ([\d,]+) that wait in .*)?; go on with --resume")
+LEFT = re.compile(r"stopped with ([\d,]+) conversations left(?: and ([\d,]+) that wait in .*)?; go on with: python")
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,6 @@ class Options:
     """Of all choices."""
     chain: int | None = None
     """Run this chain alone."""
-    usr1: bool = False
-    """Send SIGUSR1 as well, which asks the program to stop with exit code 0."""
 
 
 @dataclass
@@ -92,7 +89,6 @@ class Chain:
         self._batch = chance.choice((1, 1, 1, 8))
         self._every = chance.choice((1, 2, 3, 5, 8, 100))
         self._loses = chance.choice((0.0, 0.0, 0.4))
-        self._signals = [name for name in SIGNALS if options.usr1 or name != "SIGUSR1"]
         self._caches = [self._folder / "cache-0"]
         self._cache = self._caches[0]
         self._done_already = False
@@ -135,14 +131,14 @@ class Chain:
         if self._chance.random() < 0.2:
             self._every = self._chance.choice((1, 2, 4, 7))
         options = ["--max-batch-size", str(self._batch), "--upload-every", str(self._every)]
-        if has_option("upload_on_stop") and self._chance.random() < 0.3:
+        if self._chance.random() < 0.3:
             options.append("--upload-on-stop")
         resume = [] if first and self._chance.random() < 0.5 else ["--resume"]
         return self._world.forks.start(*self.place.arguments(*options, *resume))
 
     def _kill(self, first: bool) -> bool:
         """Start a run and strike; whether there was still something to strike."""
-        name = self._chance.choice(self._signals)
+        name = self._chance.choice(list(SIGNALS))
         instant = choose(self._chance, self.place, self._world.server, self._world.seconds)
         second = choose_second(self._chance)
         cache = self._cache / "checkpoint.json"
@@ -229,6 +225,8 @@ class Chain:
 
 def _all_said(end: Ended) -> bool:
     """Whether a run told how it ended."""
+    if "stopped before anything was extracted" in end.err:
+        return True
     return end.out.rstrip().endswith("complete") or LEFT.search(end.out) is not None
 
 
