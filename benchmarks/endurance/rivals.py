@@ -17,6 +17,7 @@ from pathlib import Path
 
 import tyro
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from benchmarks.endurance.common import (
     Report,
@@ -101,7 +102,15 @@ class Round:
         return HfApi(endpoint=self.world.server.endpoint, token=self.world.server.token)
 
     def delete(self, path: str) -> None:
-        self.api.delete_file(path, self.repo, repo_type="dataset", commit_message="meddle")
+        """Remove a file, behind a commit that may still be under way, also one of a run that is gone."""
+        deadline = time.monotonic() + 10
+        while path in self.world.files(self.repo):
+            try:
+                self.api.delete_file(path, self.repo, repo_type="dataset", commit_message="meddle")
+            except HfHubHTTPError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
 
 def one_cache(round: Round) -> str:
@@ -193,8 +202,7 @@ def deleted_while_working(round: Round) -> str:
         round.ended(first)
         return "ended before"
     doomed = round.chance.choice(stored)
-    with contextlib.suppress(Exception):  # a commit is under way
-        round.delete(doomed)
+    round.delete(doomed)
     gone = doomed not in round.world.files(round.repo)
     told = f"{'shard' if doomed.startswith('data') else 'checkpoint'}: run {round.ended(first)}"
     missing = round.world.judge.complete(round.world.files(round.repo)).lost

@@ -1,5 +1,6 @@
 """`python extract_logits.py`. Nothing heavy is imported before the signal handlers stand."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ _KEPT = "What is in shards or in the cache folder is kept; mend it and go on wit
 def run() -> None:
     """The program."""
     share_cores()
+    if hasattr(signal, "SIGUSR1"):  # a warning that comes when all is done must not kill what is still being taken down
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with GracefulInterrupt() as stop:
         sys.exit(main(None, stop))
 
