@@ -80,6 +80,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def git_blob_id(content: bytes) -> str:
+    """What git, and so a listing of the Hub, calls a file with this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
 def sha256_files(paths: list[Path], digest: Callable[[Path], str] = sha256_file) -> str:
     """One SHA-256 over the digests of several files, in the order given; names and places don't matter."""
     return hashlib.sha256("\n".join(digest(path) for path in paths).encode()).hexdigest()

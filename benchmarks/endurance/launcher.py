@@ -24,7 +24,7 @@ def hasten() -> None:
     import huggingface_hub.file_download
     import huggingface_hub.utils._http
 
-    from teacher_logits.hub import hub_repository, retries
+    from teacher_logits.hub import hub_repository, patience, retries
 
     hasty = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, SHORT))})
     huggingface_hub.utils._http.time = huggingface_hub.file_download.time = hasty
@@ -32,7 +32,7 @@ def hasten() -> None:
     for name, value in waits.items():
         if hasattr(retries, name):
             setattr(retries, name, value)
-    hub_repository.SILENCE_SECONDS = float(os.environ["HF_HUB_DOWNLOAD_TIMEOUT"])
+    patience.SILENCE_SECONDS = float(os.environ["HF_HUB_DOWNLOAD_TIMEOUT"])
     seconds = [float(each) for each in os.environ.get(COMMIT_SECONDS, "0").split()]
     chosen = property(lambda self: seconds[os.getpid() % len(seconds)], lambda self, value: None)
     hub_repository.HubRepository.seconds_between_commits = chosen  # type: ignore[assignment,method-assign]

@@ -80,12 +80,27 @@ def _kept_options(given: "ExtractionConfig") -> "ExtractionConfig":
             "to continue from what it holds, or give --model, --dataset and --output."
         )
     if not (given.model and given.dataset):
+        _require_no_other(given)
         raise SettingsError(
             f"{given.output} holds no run, and neither does the cache folder {given.cache_dir}: nothing was written "
             "before it stopped. Continue with the run's own cache folder (--cache-dir), or begin again with --model, "
             "--dataset and --output."
         )
     return ExtractionConfig()
+
+
+def _require_no_other(given: "ExtractionConfig") -> None:
+    """Raise SettingsError where the cache folder holds the run of another output."""
+    from pathlib import Path
+
+    from teacher_logits.journal import RunCache
+
+    kept = RunCache(Path(given.cache_dir).expanduser()).checkpoint()
+    if kept is not None:
+        raise SettingsError(
+            f"{given.output} holds no run; the cache folder {given.cache_dir} holds one into {kept['output']}. "
+            "Continue that with --resume alone, or give the right --output."
+        )
 
 
 def _parse(arguments: Sequence[str] | None, default: "ExtractionConfig") -> "ExtractionConfig":

@@ -82,7 +82,7 @@ def say(text: str) -> None:
     """Print to stdout. A reader that has closed it, as `head` does, is no error."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError:  # nor is a full disk that it was to go to, or a terminal that is gone: the work is done
         _nobody_reads()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from teacher_logits.errors import FormatError
+from teacher_logits.files import git_blob_id
 from teacher_logits.settings import is_folder, local_folder
 
 _HUB_ID = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
@@ -90,7 +91,10 @@ class FolderSource(Source):
         return sorted(f"data/{path.name}" for path in (self.folder / "data").glob("*.parquet"))
 
     def open(self, name: str) -> IO[bytes]:
-        return (self.folder / name).open("rb")
+        path = self.folder / name
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise FormatError(f"{path} is no file but a device or a pipe, which nobody reads from.")
+        return path.open("rb")
 
     def fetched(self, name: str) -> AbstractContextManager[Path]:
         return nullcontext(self.folder / name)
@@ -114,6 +118,7 @@ class HubSource(Source):
             tree = list(HfApi().list_repo_tree(repo_id, recursive=True, repo_type="dataset", revision=commit))
         # Folders have no size.
         self._sizes: dict[str, int] = {entry.path: entry.size for entry in tree if hasattr(entry, "size")}
+        self._blobs: dict[str, str] = {entry.path: entry.blob_id for entry in tree if getattr(entry, "lfs", 1) is None}
         self._files: Any = HfFileSystem()
         self._root = f"datasets/{repo_id}@{commit}"
 
@@ -125,6 +130,13 @@ class HubSource(Source):
             raise FileNotFoundError(f"{self.name} has no {name}")
         with self.errors():
             return self._files.open(f"{self._root}/{name}", "rb", block_size=_READ_AHEAD)
+
+    def read(self, name: str) -> bytes | None:
+        for _ in range(1 + self.tries):
+            content = super().read(name)
+            if content is None or git_blob_id(content) == self._blobs.get(name, git_blob_id(content)):
+                return content
+        raise FormatError(f"{name} of {self.name} arrives damaged: it isn't what the Hub lists. Try again later.")
 
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path]:
@@ -191,4 +203,6 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (OSError, HTTPError) as error:
-        raise FormatError(f"{repo_id} can't be read from the Hub ({type(error).__name__}: {error}).") from error
+        told = str(error).split(" for url")[0].splitlines()[:1]  # addresses may carry signatures
+        reason = ": ".join([type(error).__name__, *told])
+        raise FormatError(f"{repo_id} can't be read from the Hub ({reason}). Try again later.") from error

@@ -131,9 +131,10 @@ def _require_distinct(shards: dict[str, CommittedShard], repository: Repository)
     while (number := _repeated([shard.index for shard in shards.values()])) is not None:
         holders = [path for path, shard in shards.items() if number in shard.index]
         if all(shards[path].whole for path in holders):
+            where = " and in ".join(holders)
             raise OutputError(
-                f"{repository.address} holds conversation {number} more than once. Begin anew with --force-restart, or "
-                "choose another --output."
+                f"{repository.address} holds conversation {number} more than once, in {where}. Remove what doesn't "
+                "belong there (a copy?), then go on with --resume; or begin anew with --force-restart."
             )
         for path in holders:
             shards[path] = patiently(partial(_read_whole, path, repository))

@@ -23,7 +23,7 @@ from teacher_logits.journal import RunCache
 from teacher_logits.progress import progress
 from teacher_logits.records import Batch
 from teacher_logits.sampling import SamplingSettings
-from teacher_logits.settings import ExtractionConfig
+from teacher_logits.settings import ExtractionConfig, is_folder
 from teacher_logits.teacher import Teacher, load_teacher
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,9 @@ def run_extraction(
     whether to go on. Raises TeacherLogitsErrors; what was computed until then is kept for --resume.
     """
     stop = stop or GracefulInterrupt()
-    clock = TimedShutdown(config.max_runtime_minutes, grace_seconds(config.upload_on_stop))
+    clock = TimedShutdown(config.max_runtime_minutes, _saving_seconds(config))
+    if config.max_runtime_minutes is not None:
+        log.info("stopping in time for --max-runtime-minutes %s", config.max_runtime_minutes)
     stop.limit_start(clock.remaining)
     cache = RunCache(Path(config.require_complete().cache_dir).expanduser())
     opened = open_repository(str(config.output), config.private, config.commit_interval_minutes)
@@ -63,8 +65,8 @@ def run_extraction(
             return stop.requested or clock.due
 
         if not len(plan.rows):
-            stop.begin_work()
             output.begin({}, stopping)
+            stop.begin_work()
             output.finish(summary, stopping)
             return summary
 
@@ -74,8 +76,8 @@ def run_extraction(
         sampler = batch_sampler(run, plan, teacher)
         sink = RowSink(output, Contents(config.store_tokens), summary)
         _warn_of_many_shards(len(plan.rows), config)
-        stop.begin_work()
         output.begin(_teacher_metadata(teacher), stopping)
+        stop.begin_work()
         finished, started = True, time.monotonic()
         with (
             output.keeping_rows_on_failure(),
@@ -87,6 +89,8 @@ def run_extraction(
             for batch in batches:
                 if stopping():
                     finished = False
+                    if clock.due and not summary.conversations:
+                        log.warning("--max-runtime-minutes left no time for a batch: give more")
                     break
                 with clock.batch():
                     results = list(fitting.process(batch))
@@ -100,6 +104,11 @@ def run_extraction(
         else:
             output.suspend(summary)
         return summary
+
+
+def _saving_seconds(config: ExtractionConfig) -> float:
+    """What the time limit keeps back for uploads. A folder takes what it gets at once."""
+    return 0.0 if is_folder(str(config.output)) else grace_seconds(config.upload_on_stop)
 
 
 def sampling_settings(config: ExtractionConfig, teacher: Teacher) -> SamplingSettings:
@@ -154,5 +163,5 @@ def _note(batch: Batch, summary: RunSummary, uploader: StreamingHFUploader, cloc
     if uploader.uploading:
         parts.append("⬆")
     if clock.remaining is not None:
-        parts.append(f"{max(0.0, clock.remaining) / 60:.1f} min left")
+        parts.append(f"time limit in {max(0.0, clock.remaining) / 60:.1f} min")
     return ", ".join(parts)

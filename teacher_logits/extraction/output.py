@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from teacher_logits.hub import (
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE
 from teacher_logits.journal import KnownShards, RunCache, SkippedLog, Spool
 from teacher_logits.records import Int64
-from teacher_logits.settings import absolute_output, same_output
+from teacher_logits.settings import ExtractionConfig, absolute_output, same_output
 from teacher_logits.shards import shard_schema
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class RunOutput:
             if self._old:
                 title = f"Remove {len(self._old)} files to begin anew"
                 patiently(lambda: self._repository.commit({}, self._old, title))
+                log.info("removed %d files from %s to begin anew", len(self._old), self._repository.address)
             self._open_uploader(self._spool(), next_number=0)
         self._checkpoint.metadata.update(teacher_metadata)
         self._keep(complete=False)
@@ -198,6 +200,14 @@ class RunOutput:
                 "complete": complete,
                 "fingerprint": self._checkpoint.fingerprint,
                 "config": self._checkpoint.config,
+                "paths": _absolute_paths(self._run.config),
                 "metadata": self._checkpoint.metadata,
             }
         )
+
+
+def _absolute_paths(config: ExtractionConfig) -> dict[str, str]:
+    """The options that name files here, for who goes on from another working folder."""
+    names = ("model", "dataset", "tokenized_dataset", "chat_template")
+    given = {name: Path(value).expanduser() for name in names if (value := getattr(config, name))}
+    return {name: str(path.absolute()) for name, path in given.items() if path.exists()}

@@ -33,11 +33,16 @@ def stored_config(cache_dir: str, output: str | None) -> dict[str, Any] | None:
     """The options of the run in the cache folder, else of the one that `output` holds; None where there is neither."""
     kept = RunCache(Path(cache_dir).expanduser()).checkpoint()
     if kept is not None and (output is None or same_output(output, kept["output"])):
-        return {**kept["config"], "output": output or kept["output"]}
+        absolute = {name: path for name, path in kept.get("paths", {}).items() if not _exists(kept["config"][name])}
+        return {**kept["config"], **absolute, "output": output or kept["output"]}
     if output is None:
         return None
     found = patiently(open_repository(output).snapshot)
     return None if found.checkpoint is None else dict(Checkpoint.parse(found.checkpoint, output).config)
+
+
+def _exists(path: str) -> bool:
+    return Path(path).expanduser().exists()
 
 
 def _unfinished(cache: RunCache, output: str) -> str:
@@ -131,8 +136,8 @@ def take_stock(
     foreign = [path for path in found.shards if not path.startswith(prefix)]
     if foreign:
         raise OutputError(
-            f"{repository.address} holds {foreign[0]}, a shard of another run. Choose another --output, or begin anew "
-            "with --force-restart."
+            f"{repository.address} holds {foreign[0]}, which is no shard of this run. Remove it from there, choose "
+            "another --output, or begin anew with --force-restart."
         )
     committed = read_committed(known, repository, found, checkpoint)
     done = np.concatenate([np.zeros(0, np.int64), *(shard.index for shard in committed.values())])

@@ -3,7 +3,9 @@
 Imports nothing heavy: the handlers stand before torch is loaded.
 """
 
+import contextlib
 import os
+import select
 import signal
 import time
 from collections import deque
@@ -26,13 +28,14 @@ def grace_seconds(upload: bool) -> float:
 
 
 class GracefulInterrupt:
-    """Turns the first SIGINT or SIGTERM into a flag, once there is something to save; the second one kills.
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a flag, once there is something to save; the second one kills.
 
     SIGUSR1, with which SLURM can warn of a job's end, asks to stop as the time limit does.
     Until `begin_work` is called nothing can be lost, so a signal ends the process at once, without a traceback.
     """
 
-    KILLING = (signal.SIGINT, signal.SIGTERM)
+    KILLING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+    """SIGHUP tells that the terminal is gone. Where it is ignored, as nohup asks, it stays so."""
     TIMELY = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGALRM") if hasattr(signal, name))
     """Those after which the process ends with exit code 0. The alarm is that of `limit_start`."""
 
@@ -42,7 +45,9 @@ class GracefulInterrupt:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "GracefulInterrupt":
-        self._before = {number: signal.signal(number, self._handle) for number in self.KILLING + self.TIMELY}
+        ignored = {number for number in self.KILLING[2:] if signal.getsignal(number) == signal.SIG_IGN}
+        wanted = [number for number in self.KILLING + self.TIMELY if number not in ignored]
+        self._before = {number: signal.signal(number, self._handle) for number in wanted}
         return self
 
     def __exit__(
@@ -59,7 +64,7 @@ class GracefulInterrupt:
 
     @property
     def exit_code(self) -> int:
-        """What the process should end with: 130 after SIGINT, 143 after SIGTERM, else 0."""
+        """What the process should end with: 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP, else 0."""
         return 0 if self._signal is None else _exit_code(self._signal)
 
     def limit_start(self, seconds: float | None) -> None:
@@ -82,14 +87,23 @@ class GracefulInterrupt:
             timely = number in self.TIMELY
             text = "stopped before anything was extracted"
             text = f"the time is over, {text}; the same command begins again" if timely else text
-            os.write(2, f"{text}\n".encode())
+            _tell(text)
             os._exit(_exit_code(number))
         if number in self.TIMELY:
             self._signal = self._signal or number
             return
         self._signal = number
+        _tell("stopping after this batch; the same again ends the program at once")
         for each in self.KILLING:
-            signal.signal(each, signal.SIG_DFL)
+            if each in self._before:
+                signal.signal(each, signal.SIG_DFL)
+
+
+def _tell(text: str) -> None:
+    """Say something from a signal handler: not by Python's streams, which may be in the middle of something."""
+    with contextlib.suppress(OSError):  # where nobody reads, or a pipe is full
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, f"\n{text}\n".encode())
 
 
 def _exit_code(number: int) -> int:
@@ -100,11 +114,15 @@ class TimedShutdown:
     """Says when to stop so that everything is saved within a time limit, counted from the process's start."""
 
     _SAVING_SECONDS = 5.0
+    _LARGEST_SHARE = 0.25
+    """Of the whole limit that is kept for saving, however long that may take: a short run must get on, too."""
 
     def __init__(self, minutes: float | None, grace: float = 0.0, start: float = PROCESS_START) -> None:
         """grace: seconds that uploads take at the end, see `grace_seconds`."""
         self._end = None if minutes is None else start + 60 * minutes
         self._saving = self._SAVING_SECONDS + grace
+        if minutes is not None:
+            self._saving = min(self._saving, self._LARGEST_SHARE * 60 * minutes)
         self._durations: deque[float] = deque(maxlen=10)
 
     @contextmanager

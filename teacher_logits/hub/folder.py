@@ -59,7 +59,9 @@ class FolderRepository:
     def snapshot(self) -> Snapshot:
         if self._folder.exists() and not self._folder.is_dir():
             raise OutputError(f"--output {self._folder} is a file; name a folder.")
-        paths = (path for path in self._folder.rglob("*") if path.is_file() and path.name != _LOCK)
+        # data/ may be a link to a larger disk, and rglob follows none.
+        every = {*self._folder.rglob("*"), *self._folder.glob("data/*")}
+        paths = sorted(path for path in every if path.is_file() and path.name != _LOCK)
         files = {path.relative_to(self._folder).as_posix(): None for path in paths}
         kept = {name: self.read_bytes(name) if name in files else None for name in (CHECKPOINT_FILE, SKIPPED_FILE)}
         return Snapshot(files, kept[CHECKPOINT_FILE], kept[SKIPPED_FILE])

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -18,12 +18,10 @@ from huggingface_hub.utils import disable_progress_bars
 from teacher_logits.errors import OutputError, UploadError
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE, SKIPPED_FILE
 from teacher_logits.hub.listing import Listing
+from teacher_logits.hub.patience import bound_patience
 from teacher_logits.hub.repository import Addition, Snapshot
 from teacher_logits.hub.retries import may_pass, reason_of, status_of
 from teacher_logits.records import Int64
-
-SILENCE_SECONDS = 120.0
-"""Without a byte for so long, a connection counts as broken. Large commits take the Hub a minute."""
 
 _REFUSED = (401, 403)
 
@@ -52,10 +50,8 @@ class HubRepository:
 
     @property
     def _api(self) -> HfApi:
-        """The client. Left to itself it waits for ever for a connection that fell silent."""
-        session = get_session()
-        if session.timeout.read is None:
-            session.timeout = SILENCE_SECONDS
+        """The client, whose patience is bounded."""
+        bound_patience()
         return self._client
 
     @property

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
 
 from teacher_logits.errors import FormatError, UploadError
+from teacher_logits.files import git_blob_id
 from teacher_logits.hub.ranges import PartialFile, agreeing_indices, fetch_column
 from teacher_logits.hub.retries import may_pass
 from teacher_logits.records import Int64
@@ -105,7 +106,7 @@ class Listing:
         known = self._sha256(path)
         if known is not None:
             return hashlib.sha256(content).hexdigest() == known
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == self._files[path].blob_id
+        return git_blob_id(content) == self._files[path].blob_id
 
     def _address(self, path: str) -> str:
         return hf_hub_url(self._repo_id, path, repo_type="dataset", revision=self._commit, endpoint=self._api.endpoint)

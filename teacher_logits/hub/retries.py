@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -66,6 +66,10 @@ def patiently(action: Callable[[], T]) -> T:
         except Exception as error:
             if not may_pass(error):
                 raise
+            if isinstance(error, UnicodeEncodeError):
+                raise UploadError(
+                    f"HF_TOKEN or HF_ENDPOINT holds what no header may ({error.reason}). Set it anew."
+                ) from error
             wait = next(waits, None)
             if wait is None and isinstance(error, json.JSONDecodeError):
                 raise UploadError(
@@ -77,7 +81,7 @@ def patiently(action: Callable[[], T]) -> T:
                     f"The output can't be reached ({reason_of(error)}). Try again later; a folder on "
                     "this machine is written ./name."
                 ) from error
-            pause = max(wait, asked_wait(error))
+            pause = max(wait, _asked_by(error))
             log.warning("the output doesn't answer as it should (%s); trying again in %.0f s", reason_of(error), pause)
         time.sleep(pause)
 
@@ -113,10 +117,12 @@ def keep_trying(
                 ) from error
             failure, unclear = error, True
         failed_first = failed_first or time.monotonic()
-        pause = max(asked_wait(failure), wait * random.uniform(0.5, 1.5))
-        log.warning("the output did not take a commit (%s); trying again in %.0f s", reason_of(failure), pause)
+        pause = max(_asked_by(failure), wait * random.uniform(0.5, 1.5))
         waited = time.monotonic() - failed_first
-        if waited + pause > seconds or stop.wait(pause):
+        late = waited + pause > seconds
+        if not late:
+            log.warning("the output did not take a commit (%s); trying again in %.0f s", reason_of(failure), pause)
+        if late or stop.wait(pause):
             raise UploadError(
                 f"The output did not take a commit for {waited:,.0f} seconds ({reason_of(failure)}). "
                 "Everything is kept in the cache folder; go on with --resume."
@@ -124,15 +130,18 @@ def keep_trying(
         wait = min(_LONGEST_WAIT, 2 * wait)
 
 
-def asked_wait(error: BaseException) -> float:
+def asked_wait(headers: Mapping[str, str]) -> float:
     """Seconds that a refusal asks to wait: by its Retry-After header (seconds or a date) or its RateLimit header."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
     limit = parse_ratelimit_headers(headers)
     asked = [_retry_after(str(headers.get("Retry-After", "")).strip())]
     if limit is not None and not limit.remaining:
         asked.append(limit.reset_in_seconds + 1.0)
     # Others that were refused at the same instant have been told the same.
     return min(max(asked), _LONGEST_ASKED_WAIT) + (random.uniform(0, 1) if max(asked) else 0.0)
+
+
+def _asked_by(error: BaseException) -> float:
+    return asked_wait(getattr(getattr(error, "response", None), "headers", {}))
 
 
 def _retry_after(text: str) -> float:

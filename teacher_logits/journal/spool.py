@@ -13,7 +13,7 @@ from teacher_logits.errors import FormatError
 from teacher_logits.files import atomic_path, sha256_file
 from teacher_logits.journal.cache import RunCache
 from teacher_logits.journal.own import read_own
-from teacher_logits.shards import write_shard
+from teacher_logits.shards import shard_number, write_shard
 
 
 class ShardState(enum.StrEnum):
@@ -58,6 +58,8 @@ class Spool:
         self._shards: dict[str, SpooledShard] = {}
         for path in sorted(self._folder.glob("*.parquet")):
             try:
+                if shard_number(f"data/{path.name}") is None:
+                    raise FormatError(f"{path} isn't called as a shard is.")
                 self._shards[path.name] = _describe(f"data/{path.name}", path, read_own(path, fingerprint))
             except FormatError:
                 cache.set_aside(path)

@@ -20,7 +20,9 @@ MAX_NUCLEUS = 255
 """Nucleus sizes are stored in 8 bits."""
 LEAST_COMMIT_INTERVAL = 0.5
 """minutes"""
-_COMMIT_INTERVAL = f"at least {LEAST_COMMIT_INTERVAL}, and finite: the Hub allows about 128 commits an hour"
+MOST_MINUTES = 100_000
+"""More than two months: for what counts minutes."""
+_COMMIT_INTERVAL = f"{LEAST_COMMIT_INTERVAL} to {MOST_MINUTES:,}: the Hub allows about 128 commits an hour"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +100,15 @@ class ExtractionConfig(SourceOptions):
         self._check(self.hub_retry_seconds >= 0, "hub_retry_seconds", "at least 0")
         self._check(0 < self.spool_limit_gb < math.inf, "spool_limit_gb", "more than 0, and finite")
         interval = self.commit_interval_minutes
-        self._check(LEAST_COMMIT_INTERVAL <= interval < math.inf, "commit_interval_minutes", _COMMIT_INTERVAL)
+        self._check(LEAST_COMMIT_INTERVAL <= interval <= MOST_MINUTES, "commit_interval_minutes", _COMMIT_INTERVAL)
+        limit_minutes = self.max_runtime_minutes
+        whole = limit_minutes is None or 0 < limit_minutes <= MOST_MINUTES
+        self._check(whole, "max_runtime_minutes", f"more than 0 and at most {MOST_MINUTES:,}")
         for name in ("max_seq_len", "batch_tokens", "max_batch_size"):
             value = getattr(self, name)
             self._check(value is None or value >= 1, name, "at least 1")
-        for name in ("upload_size_mb", "max_runtime_minutes"):
-            value = getattr(self, name)
-            self._check(value is None or 0 < value < math.inf, name, "more than 0, and finite")
+        size = self.upload_size_mb
+        self._check(size is None or 0 < size < math.inf, "upload_size_mb", "more than 0, and finite")
         limit = self.vocab_limit
         whole = not isinstance(limit, int) or 1 <= limit <= MAX_VOCABULARY
         self._check(whole, "vocab_limit", f"1 to {MAX_VOCABULARY:,}")

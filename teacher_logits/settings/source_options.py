@@ -1,11 +1,15 @@
 """The options that say which conversations are read, and how: shared by all commands that read a chat dataset."""
 
 import dataclasses
+import os
 import re
 from typing import Annotated, Any, Self
 
 from teacher_logits.errors import SettingsError
 from teacher_logits.settings.options import RESULT, JsonCounts, Number, Text, is_counts, option, option_name
+
+_PATHS = ("model", "dataset", "output", "chat_template", "tokenized_dataset", "cache_dir", "config")
+"""Options that are or may be paths on this machine, also of the classes that build on this one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,10 @@ class SourceOptions:
         self._check(self.start_offset >= 0, "start_offset", "at least 0")
         self._check(self.limit is None or self.limit >= 1, "limit", "at least 1")
         self._check_counts("sample_subject")
+        for name in _PATHS:
+            value = getattr(self, name, None) or ""
+            known = not value.startswith("~") or os.path.expanduser(value) != value  # noqa: PTH111
+            self._check(known, name, "a path; there is no such home folder")
         split = re.fullmatch(r"[\w.\-]+(\[[^\]]*\])?", self.split)
         self._check(split is not None, "split", "one split, with or without a slice")
 

@@ -96,6 +96,11 @@ def test_verify(tiny_teacher: Path, tiny_chat: Path, tmp_path: Path):
         code, lines = verify(server, temporary)
         assert (code, len(lines)) == (0, 1) and "looked at 2 shards, 10 conversations" in lines[0]
         assert server.struck(fault) == 1
+        small = server.add_fault(Fault("GET", "checkpoint.json", "corrupt", times=2))
+        assert verify(server, temporary)[0] == 0 and server.struck(small) == 2
+        server.add_fault(Fault("GET", "checkpoint.json", "corrupt", times=None))
+        assert verify(server, temporary)[0] == 2, "nothing is said of what can't be fetched"
+        server.clear_faults()
         sound = server.commits(REPO)[0].oid
         server.add_files(REPO, {one: (place.folder / other).read_bytes(), other: b""})
         code, lines = verify(server, temporary)

@@ -176,7 +176,8 @@ def test_no_time_limit():
 def test_time_limit_leaves_room_for_a_batch_and_for_saving():
     now = time.monotonic()
     assert TimedShutdown(1.0, start=now - 61).due and TimedShutdown(1.0, start=now - 56).due
-    assert TimedShutdown(1.0, grace=10, start=now - 46).due and not TimedShutdown(1.0, grace=10, start=now - 44).due
+    assert TimedShutdown(2.0, grace=10, start=now - 106).due and not TimedShutdown(2.0, grace=10, start=now - 104).due
+    assert TimedShutdown(1.0, grace=60, start=now - 46).due and not TimedShutdown(1.0, grace=60, start=now - 44).due
     clock = TimedShutdown(1.0, start=now - 50)
     assert not clock.due and clock.remaining == pytest.approx(10, abs=0.5)
     with clock.batch():

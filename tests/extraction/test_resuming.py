@@ -60,6 +60,20 @@ def test_new_machine(place: Place, reference: Place, tmp_path: Path):
     assert same_as(reference, place)
 
 
+def test_from_another_working_folder(place: Place, reference: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Paths that were given relative to one folder are found from another, and stay relative in the output."""
+    begun = tmp_path / "begun"
+    shutil.copytree(place.teacher, begun / "teacher")
+    shutil.copy(place.data, begun / "chat.jsonl")
+    monkeypatch.chdir(begun)
+    relative = Place(Path("teacher"), Path("chat.jsonl"), "./logits", Path("cache"))
+    half(relative)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert run_extraction(parse_args(["--resume", "--cache-dir", str(begun / "cache")])).complete
+    assert same_as(reference, dataclasses.replace(place, output=begun / "logits"))
+
+
 def test_finished_run_again(place: Place, reference: Place):
     place.run(max_batch_size=1)
     before = {path: path.read_bytes() for path in place.folder.rglob("*") if path.is_file()}
@@ -198,7 +212,7 @@ def test_foreign_parquet_is_not_touched(place: Place, reference: Place):
     place.run(force_restart=True, limit=3)
     assert not shard.exists() and stored_rows(place.folder).num_rows == 3
     shutil.copy(next((reference.folder / "data").iterdir()), shard)
-    with pytest.raises(OutputError, match=r"train-00000-of-00001\.parquet, a shard of another run"):
+    with pytest.raises(OutputError, match=r"train-00000-of-00001\.parquet, which is no shard of this run"):
         place.run(resume=True, limit=5)
     assert shard.exists()
 
@@ -276,6 +290,19 @@ def test_spooled_rows_that_were_committed_by_another(place: Place, reference: Pl
     for metadata in carried:
         metadata.pop("min_index"), metadata.pop("max_index")
     assert all(metadata == carried[0] for metadata in carried)
+
+
+def test_shards_on_another_disk(place: Place, reference: Place, tmp_path: Path):
+    """data/ is a link: what stands there is seen."""
+    (tmp_path / "large").mkdir()
+    place.folder.mkdir()
+    (place.folder / "data").symlink_to(tmp_path / "large", target_is_directory=True)
+    half(place)
+    with pytest.raises(OutputError, match="already holds 14 conversations"):
+        dataclasses.replace(place, cache=tmp_path / "free").run()
+    assert place.run(resume=True, max_batch_size=1).conversations == 14
+    assert same_as(reference, place) and (place.folder / "data").is_symlink()
+    assert place.run(force_restart=True, limit=3).complete and stored_rows(place.folder).num_rows == 3
 
 
 def test_doubled_rows_in_the_output_are_named(place: Place):

@@ -36,7 +36,7 @@ from tests.tiny import question_rows, write_jsonl
 
 ROWS = 34
 OPTIONS = ("--max-batch-size", "1", "--upload-every", "3")
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def require_no_double(place: Place) -> None:
     by_index([pq.read_table(path) for path in place.folder.glob("data/*.parquet")])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_saves_everything(longer: Place, tmp_path: Path, forks: ForkServer, number: int):
     place = elsewhere(longer, tmp_path)
     child = forks.start(*place.arguments(*OPTIONS))
@@ -269,8 +269,10 @@ def test_whoever_is_asked_to_stop_twice_by_others(numbers: tuple[int, int]):
         assert stop.requested and stop.exit_code == max(CODES[each] for each in numbers if each in CODES)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
-def test_signals_before_there_is_anything_to_lose(number: int):
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_signals_before_there_is_anything_to_lose(number: int, heard: bool):
+    """Also where nobody reads what is said of it any more."""
     with subprocess.Popen(
         [sys.executable, ROOT / "extract_logits.py", "--help"],
         env=os.environ | {"PYTHONPATH": str(ROOT / "tests" / "extraction" / "slow_import")},
@@ -279,9 +281,11 @@ def test_signals_before_there_is_anything_to_lose(number: int):
         text=True,
     ) as process:
         assert process.stderr is not None and process.stderr.readline() == "importing\n"
+        if not heard:
+            process.stderr.close()
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (CODES.get(number, 0), "")
+        assert process.stdout is not None and process.wait(60) == CODES.get(number, 0) and process.stdout.read() == ""
+        err = process.stderr.read() if heard else "stopped before anything was extracted"
     assert "stopped before anything was extracted" in err.splitlines()[-1] and "Traceback" not in err
 
 

@@ -11,7 +11,7 @@ from huggingface_hub import CommitOperationDelete, HfApi
 
 from teacher_logits import progress
 from teacher_logits.errors import UploadError
-from teacher_logits.hub import hub_repository, retries, uploader
+from teacher_logits.hub import patience, retries, uploader
 from teacher_logits.hub.retries import asked_wait, keep_trying
 from teacher_logits.journal import RunCache, ShardState
 from tests.hub.made import REPO, ROWS, hub, make_uploader, prepared, require_whole, shard, spooled, wait_until_idle
@@ -90,7 +90,7 @@ def test_a_connection_that_falls_silent_counts_as_broken(
 ):
     from huggingface_hub import close_session
 
-    monkeypatch.setattr(hub_repository, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "SILENCE_SECONDS", 0.5)
     close_session()
     try:
         stalls = [
@@ -105,6 +105,24 @@ def test_a_connection_that_falls_silent_counts_as_broken(
         assert [server.struck(fault) for fault in stalls] == [1, 1, 1]
     finally:
         close_session()  # the next one is patient again
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "100000"}, {"RateLimit": '"api";r=0;t=86400'}], ids=str)
+@pytest.mark.parametrize(("method", "path"), [("POST", "/preupload/"), ("POST", "/info/lfs/"), ("GET", "/tree/")])
+def test_a_hub_that_asks_for_a_day(
+    server: HubServer, api: HfApi, cache: RunCache, waits: list[float], method: str, path: str, headers: dict[str, str]
+):
+    """The client would wait for as long as it is told, and nobody could end that."""
+    repository = prepared(hub(api))
+    server.add_fault(Fault(method, path, "status", status=429, headers=headers))
+    if method == "GET":
+        server.add_fault(Fault("POST", COMMIT, "reset", handled=True))
+    uploading = make_uploader(repository, cache, seconds=60)
+    uploading.start()
+    with pytest.raises(UploadError, match=r"did not take a commit for 0 seconds \(429.*--resume"):
+        uploading.add_rows(ROWS)
+        uploading.finish()
+    assert not [seconds for seconds in waits if seconds > 10] and spooled(cache)
 
 
 def test_a_proxy_that_answers_for_the_hub(server: HubServer, api: HfApi, cache: RunCache):
@@ -149,7 +167,7 @@ def refusal(**headers: str) -> Exception:
     ids=str,
 )
 def test_what_a_refusal_asks_for(headers: dict[str, str], least: float, most: float):
-    waits = {asked_wait(refusal(**headers)) for _ in range(3)}
+    waits = {asked_wait({name.replace("_", "-"): text for name, text in headers.items()}) for _ in range(3)}
     assert all(least <= each <= most for each in waits)
     assert len(waits) == 3 or waits == {0}, "not all who were refused come back at one instant"
 
@@ -157,7 +175,7 @@ def test_what_a_refusal_asks_for(headers: dict[str, str], least: float, most: fl
 @pytest.mark.parametrize(("seconds", "least", "most"), [(300, 200, 301), (-300, 0, 0), (99999, 900, 901)])
 def test_a_date_to_wait_for(seconds: float, least: float, most: float):
     date = email.utils.formatdate(time.time() + seconds, usegmt=True)
-    assert least <= asked_wait(refusal(Retry_After=date)) <= most
+    assert least <= asked_wait({"Retry-After": date}) <= most
 
 
 class Recorded(threading.Event):

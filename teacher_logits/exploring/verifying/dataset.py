@@ -14,7 +14,12 @@ from teacher_logits.exploring.verifying.problems import MOST_OF_A_KIND, Problems
 from teacher_logits.exploring.verifying.run import Listed, StoredRun, read_run
 from teacher_logits.exploring.verifying.shard import NOTHING, UNREADABLE, Counted, ShardCheck
 from teacher_logits.progress import progress
-from teacher_logits.shards import shard_number
+from teacher_logits.shards import shard_name, shard_number
+
+_ADVICE = (
+    "To mend it: remove the shards that are named from data/, and what doesn't belong there, then run "
+    "extract_logits.py --resume, which computes their conversations again."
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ def verification_text(found: Verification) -> str:
         f"{found.tokens:,} tokens, {found.size:,} bytes"
     )
     verdict = "all is sound" if found.sound else "NOT sound, see above"
-    return "\n".join([*found.problems, *(f"note: {note}" for note in found.notes), f"{looked_at}: {verdict}"])
+    lines = [*found.problems, *(f"note: {note}" for note in found.notes), f"{looked_at}: {verdict}"]
+    return "\n".join(lines if found.sound else [*lines, _ADVICE])
 
 
 def _compare_lists(names: list[str], run: StoredRun, problems: Problems) -> None:
@@ -94,9 +100,13 @@ def _compare_lists(names: list[str], run: StoredRun, problems: Problems) -> None
             problems.add("shards that are gone", f"{one_line(name)}: {CHECKPOINT} lists it, and it is not there")
         for name in sorted(set(names) - set(run.shards)):
             problems.add("shards that are not listed", f"{one_line(name)}: {CHECKPOINT} does not list it")
+    split = (run.metadata or {}).get("source_split")
     for name in names:
-        if shard_number(name) is None:
+        number = shard_number(name)
+        if number is None:
             problems.add("files that are no shards", f"{one_line(name)}: this is not what a shard is called")
+        elif run.fingerprint and isinstance(split, str) and name != shard_name(split, run.fingerprint, number):
+            problems.add("shards of other names", f"{one_line(name)}: a shard of this run and split has another name")
 
 
 def _check_shards(
@@ -111,8 +121,8 @@ def _check_shards(
                 own = source.size(name)
                 counted[name] = _check_shard(source, name, own, run, problems)
                 size += own
-            except (FormatError, OSError) as error:
-                problems.add(UNREADABLE, f"{one_line(name)}: can't be fetched ({error})")
+            except OSError as error:
+                problems.add(UNREADABLE, f"{one_line(name)}: can't be read ({error.strerror or error})")
                 counted[name] = NOTHING
             shown.advance(note=f"{sum(len(shard.index) for shard in counted.values()):,} conversations")
     return counted, size

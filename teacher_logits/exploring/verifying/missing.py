@@ -43,9 +43,13 @@ def look_for_missing(source: Source, run: StoredRun, stored: Int64, problems: Pr
         selected = chats.index[select_rows(chats, config)]
     except (TeacherLogitsError, OSError, ValueError, TypeError, LookupError) as error:
         return NOT_LOOKED_FOR + one_line(str(error), 300)
-    missing = np.setdiff1d(selected, np.union1d(stored, _skipped(source)))
+    skipped = _skipped(source)
+    missing = np.setdiff1d(selected, np.union1d(stored, skipped))
     if len(missing):
         problems.add("missing", f"{_counted(missing, 'neither stored nor listed in ' + SKIPPED)}")
+    both = np.intersect1d(stored, skipped)
+    if len(both):
+        problems.add("both", f"{_counted(both, 'stored, and listed in ' + SKIPPED + ' all the same')}")
     foreign = np.setdiff1d(stored, chats.index)
     if len(foreign):
         problems.add("foreign", f"{_counted(foreign, 'stored, and the source has none of that number')}")

@@ -21,6 +21,8 @@ from teacher_logits.shards import iter_row_groups, read_metadata, read_schema, s
 _ENTRIES_AT_ONCE = 8192
 """Entries whose numbers are looked at together: few enough for the processor's caches."""
 UNREADABLE = "shards that can't be read"
+_TEACHERS = ("vocab_size", "vocab_used", "tokenizer_length", "logits_dtype")
+"""What the metadata say of the teacher's logits, besides what the fingerprint is made of."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ class ShardCheck:
             self._add("shards of another run", text)
         elif reason := fingerprint_problem(str(stored), metadata):
             self._add("shards whose fingerprint is wrong", reason)
+        for field in _TEACHERS:
+            told, own = (self._run.metadata or {}).get(field), metadata.get(field)
+            if self._run.metadata is not None and told != own and isinstance(own, int | str):
+                text = f"{field} is {shown(own)}, and checkpoint.json says {shown(told)}"
+                self._add("shards of another teacher", text)
         return metadata
 
     def _told(self, metadata: dict[str, Any]) -> dict[str, Any]:

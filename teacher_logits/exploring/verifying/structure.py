@@ -78,7 +78,7 @@ class Bounds:
 def row_faults(table: pa.Table, bounds: Bounds) -> Iterator[tuple[str, Mask]]:
     """What is wrong with which rows [C], in the columns there are: nulls, nucleus sizes, lengths."""
     entries = table.column("num_tokens").fill_null(0).to_numpy().astype(np.int64)
-    yield "num_tokens is negative", entries < 0
+    yield "num_tokens is not at least 1", entries < 1
     for name in table.column_names:
         yield f"{name} has nulls", _with_nulls(table.column(name))
     counts, ends = _values(table.column("top_counts"))
