@@ -21,7 +21,7 @@ from teacher_logits.conversations.masks import (
     think_spans,
 )
 from teacher_logits.conversations.source import Source
-from teacher_logits.conversations.tools import has_text_arguments, wants_mappings, with_mappings
+from teacher_logits.conversations.tools import has_calls, wanted_arguments, with_arguments
 from teacher_logits.errors import ChatTemplateError, TeacherError
 from teacher_logits.records import Conversation, Example, Int64
 from teacher_logits.settings import ExtractionConfig, SourceOptions
@@ -130,14 +130,14 @@ class ChatRenderer:
     def _all_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """The rendered text and the character spans that the template marks as the assistant's."""
         messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
-        if has_text_arguments(messages) and self._wants_mappings:
-            messages = with_mappings(messages)
+        if has_calls(messages) and self._wanted_arguments is not None:
+            messages = with_arguments(messages, self._wanted_arguments)
         text = self._rendered(self.spec.template, messages, conversation.tools)
         return text, spans_in_brackets(self._rendered(self._bracketed, messages, conversation.tools), text)
 
     @cached_property
-    def _wants_mappings(self) -> bool:
-        return wants_mappings(lambda messages: self._rendered(self.spec.template, messages, None))
+    def _wanted_arguments(self) -> type | None:
+        return wanted_arguments(lambda messages: self._rendered(self.spec.template, messages, None))
 
     def _rendered(self, template: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
         render, failures = _jinja()

@@ -32,6 +32,10 @@ def clear_errors(load: Callable[[], Any], address: str, split: str) -> Any:
             f"{address!r} is neither a file or folder here nor a Hub id ({first_line(error)})."
         ) from error
     except DatasetGenerationError as error:
+        if "column names don't match" in str(error.__cause__ or error):
+            raise DatasetError(
+                f"{address} can't be read as one dataset: its files have different columns. Name files of one shape."
+            ) from error
         cause = first_line(error.__cause__ or error)
         raise DatasetError(f"{address} can't be read as a dataset: {cause}. Mend the file and run again.") from error
     except (StopIteration, IndexError) as error:  # what the library makes of files without any

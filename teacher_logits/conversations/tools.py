@@ -54,30 +54,31 @@ def call_of_function(text: Any) -> list[dict[str, Any]]:
     return [{"type": "function", "function": call} for call in calls]
 
 
-def with_mappings(messages: Messages) -> Messages:
-    """The messages with the arguments of tool calls as mappings where they are JSON text of one."""
+def has_calls(messages: Messages) -> bool:
+    """Whether any tool is called."""
+    return any(message.get("tool_calls") for message in messages)
+
+
+def wanted_arguments(render: Callable[[Messages], str]) -> type | None:
+    """How a template takes the arguments of tool calls: dict or str, or None where it takes them as they are.
+
+    Published templates print JSON text as it is, or turn mappings into JSON, or do both. One that takes only mappings
+    refuses text, or prints it in quotation marks, with those inside escaped; one that takes only text refuses mappings.
+    """
+    as_mapping, as_text = (_tried(render, arguments) for arguments in ({"a": "b"}, '{"a": "b"}'))
+    if as_mapping is None:
+        return None if as_text is None else str
+    return dict if as_text is None or (r"\"a\"" in as_text and r"\"a\"" not in as_mapping) else None
+
+
+def with_arguments(messages: Messages, wanted: type) -> Messages:
+    """The messages with the arguments of tool calls as mappings (dict) or as JSON text (str), where they can be."""
     return [
-        {**message, "tool_calls": [_with_mapping(call) for call in message["tool_calls"]]}
+        {**message, "tool_calls": [_with_arguments(call, wanted) for call in message["tool_calls"]]}
         if isinstance(message.get("tool_calls"), list)
         else message
         for message in messages
     ]
-
-
-def has_text_arguments(messages: Messages) -> bool:
-    """Whether any tool call has its arguments as text."""
-    calls = (call for message in messages for call in message.get("tool_calls") or ())
-    return any(isinstance(call, Mapping) and isinstance(_function(call).get("arguments"), str) for call in calls)
-
-
-def wants_mappings(render: Callable[[Messages], str]) -> bool:
-    """Whether a template prints tool calls as they should be only where arguments are mappings.
-
-    Published templates either print JSON text as it is, or turn mappings into JSON. One of the latter that is given
-    text refuses it, or prints it in quotation marks, with those inside escaped.
-    """
-    as_mapping, as_text = (_tried(render, arguments) for arguments in ({"a": "b"}, '{"a": "b"}'))
-    return as_mapping is not None and (as_text is None or (r"\"a\"" in as_text and r"\"a\"" not in as_mapping))
 
 
 def _tried(render: Callable[[Messages], str], arguments: Any) -> str | None:
@@ -100,14 +101,18 @@ def _function(call: Mapping[str, Any]) -> Mapping[str, Any]:
     return function if isinstance(function, Mapping) else call
 
 
-def _with_mapping(call: Any) -> Any:
-    if not isinstance(call, Mapping) or not isinstance(arguments := _function(call).get("arguments"), str):
+def _with_arguments(call: Any, wanted: type) -> Any:
+    if not isinstance(call, Mapping):
         return call
-    try:
-        read = from_json(arguments, "arguments")
-    except Unusable:  # the template is to say what it makes of that
+    arguments = _function(call).get("arguments")
+    if wanted is str and isinstance(arguments, Mapping):
+        arguments = json.dumps(arguments, ensure_ascii=False, default=str)
+    elif wanted is dict and isinstance(arguments, str):
+        try:
+            arguments = from_json(arguments, "arguments")
+        except Unusable:  # the template is to say what it makes of that
+            return call
+    if not isinstance(arguments, wanted):
         return call
-    if not isinstance(read, Mapping):
-        return call
-    function = {**_function(call), "arguments": read}
+    function = {**_function(call), "arguments": arguments}
     return function if _function(call) is call else {**call, "function": function}

@@ -77,6 +77,12 @@ class TestPatterns:
                 opened(address)
         assert contents(opened(parts / "*.jsonl")) == PAIRS
 
+    def test_several_shapes(self, parts: Path) -> None:
+        pq.write_table(pa.Table.from_pylist(ROWS), parts / "d.parquet")
+        pq.write_table(pa.Table.from_pylist([{"messages": messages("a", "b")}]), parts / "e.parquet")
+        with pytest.raises(DatasetError, match=r"its files have different columns\. Name files of one shape"):
+            opened(parts / "*.parquet")
+
     def test_data_files_of_one_file(self, parts: Path) -> None:
         with pytest.raises(DatasetError, match="--data-files chooses files of a Hub dataset or of a folder"):
             opened(parts / "a.jsonl", data_files="*")

@@ -327,6 +327,11 @@ class TestTools:
         refusing = AS_JSON.replace("c.function.arguments | tojson", "c.function.arguments.items() | list | tojson")
         assert "[[f [[" in rendered(source, refusing)[0]
 
+    def test_mappings_become_text_where_a_template_takes_only_that(self, tmp_path: Path) -> None:
+        source = of_rows(tmp_path, [{"messages": calling({"x": 1})}, {"messages": calling('{"x": 1}')}])
+        glued = AS_JSON.replace("c.function.arguments | tojson", "'' + c.function.arguments")
+        assert rendered(source, glued) == [CALLED, CALLED]
+
     def test_arguments_that_are_no_json(self, tmp_path: Path) -> None:
         source = of_rows(tmp_path, [{"messages": calling("x = 1")}, {"messages": calling('{"x": 1}')}])
         assert rendered(source, AS_JSON) == [CALLED.replace('{"x": 1}', '"x = 1"'), CALLED]
