@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from teacher_logits.conversations.fitting import has_calls, wanted_arguments, wants_parts, with_arguments, with_parts
 from teacher_logits.conversations.masks import (
     NO_ASSISTANT_TOKENS,
     Unusable,
@@ -21,7 +22,6 @@ from teacher_logits.conversations.masks import (
     think_spans,
 )
 from teacher_logits.conversations.source import Source
-from teacher_logits.conversations.tools import has_calls, wanted_arguments, with_arguments
 from teacher_logits.errors import ChatTemplateError, TeacherError
 from teacher_logits.records import Conversation, Example, Int64
 from teacher_logits.settings import ExtractionConfig, SourceOptions
@@ -130,10 +130,16 @@ class ChatRenderer:
     def _all_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """The rendered text and the character spans that the template marks as the assistant's."""
         messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
+        if self._wants_parts:
+            messages = with_parts(messages)
         if has_calls(messages) and self._wanted_arguments is not None:
             messages = with_arguments(messages, self._wanted_arguments)
         text = self._rendered(self.spec.template, messages, conversation.tools)
         return text, spans_in_brackets(self._rendered(self._bracketed, messages, conversation.tools), text)
+
+    @cached_property
+    def _wants_parts(self) -> bool:
+        return wants_parts(lambda messages: self._rendered(self.spec.template, messages, None))
 
     @cached_property
     def _wanted_arguments(self) -> type | None:

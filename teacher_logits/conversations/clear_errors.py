@@ -34,7 +34,7 @@ def clear_errors(load: Callable[[], Any], address: str, split: str) -> Any:
     except DatasetGenerationError as error:
         if "column names don't match" in str(error.__cause__ or error):
             raise DatasetError(
-                f"{address} can't be read as one dataset: its files have different columns. Name files of one shape."
+                f"{address} can't be read as one dataset: its rows have different columns. Name files of one shape."
             ) from error
         cause = first_line(error.__cause__ or error)
         raise DatasetError(f"{address} can't be read as a dataset: {cause}. Mend the file and run again.") from error

@@ -54,7 +54,7 @@ class Rows:
 
     dataset: "datasets.Dataset"
     name: str
-    """Hub id, or the name of the file, folder or pattern without its path."""
+    """Hub id, or the name of the file or folder or pattern of files, without its path."""
     revision: str | None
     """The commit on the Hub; None for local files."""
     content: str
@@ -91,7 +91,7 @@ def _load_local(path: Path, place: Place) -> Rows:
     if not path.exists() or place.pattern is not None:
         files = matching_files(path / place.pattern if place.pattern is not None else path)
         rows = clear_errors(lambda: _load_files(files, place), place.address, place.split)
-        return Rows(rows, place.pattern or path.name, None, local_content(files))
+        return Rows(rows, path.resolve().name, None, local_content(files))
     rows = clear_errors(lambda: _load_path(path, place), str(path), place.split)
     return Rows(rows, path.resolve().name, None, local_content(data_files(path)))
 

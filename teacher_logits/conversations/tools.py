@@ -1,7 +1,7 @@
-"""Tools and their calls, as templates take them; JSON that stands in a column as text."""
+"""Tools and their calls in a dataset, and JSON that stands in a column as text."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from teacher_logits.conversations.masks import Unusable
@@ -52,67 +52,3 @@ def call_of_function(text: Any) -> list[dict[str, Any]]:
     if not calls or not all(isinstance(call.get("name"), str) for call in calls):
         raise Unusable("function_call names no function")
     return [{"type": "function", "function": call} for call in calls]
-
-
-def has_calls(messages: Messages) -> bool:
-    """Whether any tool is called."""
-    return any(message.get("tool_calls") for message in messages)
-
-
-def wanted_arguments(render: Callable[[Messages], str]) -> type | None:
-    """How a template takes the arguments of tool calls: dict or str, or None where it takes them as they are.
-
-    Published templates print JSON text as it is, or turn mappings into JSON, or do both. One that takes only mappings
-    refuses text, or prints it in quotation marks, with those inside escaped; one that takes only text refuses mappings.
-    """
-    as_mapping, as_text = (_tried(render, arguments) for arguments in ({"a": "b"}, '{"a": "b"}'))
-    if as_mapping is None:
-        return None if as_text is None else str
-    return dict if as_text is None or (r"\"a\"" in as_text and r"\"a\"" not in as_mapping) else None
-
-
-def with_arguments(messages: Messages, wanted: type) -> Messages:
-    """The messages with the arguments of tool calls as mappings (dict) or as JSON text (str), where they can be."""
-    return [
-        {**message, "tool_calls": [_with_arguments(call, wanted) for call in message["tool_calls"]]}
-        if isinstance(message.get("tool_calls"), list)
-        else message
-        for message in messages
-    ]
-
-
-def _tried(render: Callable[[Messages], str], arguments: Any) -> str | None:
-    call = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": arguments}}
-    try:
-        return render(
-            [
-                {"role": "user", "content": "a"},
-                {"role": "assistant", "content": "", "tool_calls": [call]},
-                {"role": "tool", "name": "f", "tool_call_id": "abcdefghi", "content": "c"},
-                {"role": "assistant", "content": "d"},
-            ]
-        )
-    except Unusable:
-        return None
-
-
-def _function(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    function = call.get("function")
-    return function if isinstance(function, Mapping) else call
-
-
-def _with_arguments(call: Any, wanted: type) -> Any:
-    if not isinstance(call, Mapping):
-        return call
-    arguments = _function(call).get("arguments")
-    if wanted is str and isinstance(arguments, Mapping):
-        arguments = json.dumps(arguments, ensure_ascii=False, default=str)
-    elif wanted is dict and isinstance(arguments, str):
-        try:
-            arguments = from_json(arguments, "arguments")
-        except Unusable:  # the template is to say what it makes of that
-            return call
-    if not isinstance(arguments, wanted):
-        return call
-    function = {**_function(call), "arguments": arguments}
-    return function if _function(call) is call else {**call, "function": function}

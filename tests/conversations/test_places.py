@@ -80,7 +80,7 @@ class TestPatterns:
     def test_several_shapes(self, parts: Path) -> None:
         pq.write_table(pa.Table.from_pylist(ROWS), parts / "d.parquet")
         pq.write_table(pa.Table.from_pylist([{"messages": messages("a", "b")}]), parts / "e.parquet")
-        with pytest.raises(DatasetError, match=r"its files have different columns\. Name files of one shape"):
+        with pytest.raises(DatasetError, match=r"its rows have different columns\. Name files of one shape"):
             opened(parts / "*.parquet")
 
     def test_data_files_of_one_file(self, parts: Path) -> None:

@@ -361,6 +361,13 @@ class TestTools:
         assert rendered(of_rows(tmp_path, rows)) == ["user=a\nassistant=[[(hm) b]]\n", PLAIN]
 
 
+def test_a_template_that_takes_parts_gets_them(tmp_path: Path) -> None:
+    each = "{% for part in m.content %}{{ part.text }}{% endfor %}"
+    parted = AS_JSON.replace("{{ m.content or '' }}", each).replace("{{ m.content }}", each)
+    source = of_rows(tmp_path, [{"messages": SAID}])
+    assert rendered(source, parted) == rendered(source, parted.replace("part.text", "part['text']")) == [PLAIN]
+
+
 class TestTurns:
     """--turns last marks the last turn of the assistant alone."""
 
