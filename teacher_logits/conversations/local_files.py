@@ -58,6 +58,6 @@ def require_one_kind(files: Iterable[Path], holder: str, folder: str) -> None:
     kinds = sorted({data_suffix(file) or file.suffix for file in files})
     if len(kinds) > 1:
         raise DatasetError(
-            f"{holder} {', '.join(kinds[:-1])} and {kinds[-1]} files. Name those with the conversations, for example "
-            f"--dataset '{folder}/*{kinds[0]}'."
+            f"{holder} {', '.join(kinds[:-1])} and {kinds[-1]} files. Name one file, or a folder of one kind, or "
+            f"some of the files: --dataset '{folder}/*{kinds[0]}'."
         )
