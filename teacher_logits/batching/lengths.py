@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Source, Unusable
-from teacher_logits.conversations.source import arrow_column, load_rows
+from teacher_logits.conversations.places import Place, load_rows
+from teacher_logits.conversations.source import arrow_column
 from teacher_logits.errors import DatasetError, TeacherLogitsError
 from teacher_logits.progress import progress
 from teacher_logits.records import Conversation, Int64
@@ -98,7 +99,7 @@ def lengths_from_dataset(source: Source, rows: Int64, address: str, split: str) 
 
     Raises DatasetError where it lacks the columns, or a conversation.
     """
-    counted, *_ = load_rows(address, split, None, None)
+    counted = load_rows(Place(address, split)).dataset
     missing = {"original_index", "length"} - set(counted.column_names)
     if missing:
         raise DatasetError(

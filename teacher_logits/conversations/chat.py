@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from functools import cache
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from teacher_logits.conversations.fitting import has_calls, wanted_arguments, wants_parts, with_arguments, with_parts
 from teacher_logits.conversations.masks import (
     NO_ASSISTANT_TOKENS,
     Unusable,
@@ -49,6 +50,8 @@ class RendererSpec:
     exclude_think_tokens: bool = False
     end_ids: tuple[int, ...] = ()
     """Ids of end tokens to leave out."""
+    turns: Literal["all", "last"] = "all"
+    """Which of the assistant's turns are marked."""
 
     def build(self) -> "ChatRenderer":
         """Load the tokenizer and make the renderer."""
@@ -110,10 +113,37 @@ class ChatRenderer:
         return marked_text(pieces, marked, start, end)
 
     def _text_and_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
+        """The rendered text and the character spans of the assistant's turns that count."""
+        text, spans = self._all_spans(conversation)
+        if self.spec.turns == "last":
+            spans = spans[len(self._spans_before_last(conversation)) :]
+        return text, spans
+
+    def _spans_before_last(self, conversation: Conversation) -> list[tuple[int, int]]:
+        """The spans of all turns of the assistant but the last: those of the conversation that ends before it."""
+        roles = [message.get("role") for message in conversation.messages]
+        last = max((place for place, role in enumerate(roles) if role == "assistant"), default=0)
+        if "assistant" not in roles[:last]:
+            return []
+        return self._all_spans(replace(conversation, messages=conversation.messages[:last]))[1]
+
+    def _all_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """The rendered text and the character spans that the template marks as the assistant's."""
         messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
+        if self._wants_parts:
+            messages = with_parts(messages)
+        if has_calls(messages) and self._wanted_arguments is not None:
+            messages = with_arguments(messages, self._wanted_arguments)
         text = self._rendered(self.spec.template, messages, conversation.tools)
         return text, spans_in_brackets(self._rendered(self._bracketed, messages, conversation.tools), text)
+
+    @cached_property
+    def _wants_parts(self) -> bool:
+        return wants_parts(lambda messages: self._rendered(self.spec.template, messages, None))
+
+    @cached_property
+    def _wanted_arguments(self) -> type | None:
+        return wanted_arguments(lambda messages: self._rendered(self.spec.template, messages, None))
 
     def _rendered(self, template: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
         render, failures = _jinja()
@@ -201,6 +231,7 @@ def renderer_spec(
     return replace(
         spec,
         exclude_think_tokens=config.exclude_think_tokens,
+        turns=config.turns,
         end_ids=tuple(sorted(set(end_ids))) if config.exclude_end_tokens else (),
     )
 

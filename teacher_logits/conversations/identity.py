@@ -10,8 +10,6 @@ from teacher_logits.files import sha256_files
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".arrow")
-
 
 def tokenizer_sha256(tokenizer: "PreTrainedTokenizerFast") -> str:
     """A hash of all that decides how the tokenizer turns text into ids, and of its named special tokens.
@@ -27,18 +25,13 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def data_files(path: Path) -> list[Path]:
-    """The files that hold a local dataset's rows: the file itself, what a saved dataset lists, or all data files."""
-    if path.is_file():
-        return [path]
-    state = path / "state.json"
-    if state.is_file():
-        return [path / entry["filename"] for entry in json.loads(state.read_text())["_data_files"]]
-    if (path / "dataset_dict.json").is_file():
-        return sorted(path.glob("*/*.arrow"))
-    return sorted(file for file in path.rglob("*") if file.suffix in DATA_SUFFIXES and file.parent.name != "assets")
+def local_content(files: list[Path]) -> str:
+    """A hash of a local dataset's rows, as its files hold them in this order; their names and place don't matter."""
+    return "sha256:" + sha256_files(files)
 
 
-def local_content(path: Path) -> str:
-    """A hash of a local dataset's rows, as its files hold them; their names and place don't matter."""
-    return "sha256:" + sha256_files(data_files(path))
+def hub_content(address: str, config_name: str | None, pattern: str | None, commit: str) -> str:
+    """Which rows of the Hub: of a dataset, or of its subset, or of its files that fit a pattern, at a commit."""
+    subset = f":{config_name}" if config_name else ""
+    files = f"/{pattern}" if pattern else ""
+    return f"hub:{address}{subset}{files}@{commit}"

@@ -20,18 +20,22 @@ _WITHOUT = ""
 def select_rows(source: Source, config: SourceOptions) -> Int64:
     """Rows of the source's split, ascending: offset, then --sample-subject, then --limit, in order or at random.
 
+    With --subject-col and no --sample-subject, --limit counts for each subject, and for the rows without one.
+
     Raises DatasetError where nothing is left.
     """
     rows = source.rows[config.start_offset :]
     if config.random_sample:
         rows = rows[np.random.default_rng(config.seed).permutation(len(rows))]
-    if config.sample_subject is not None:
+    quota, limit = config.sample_subject, config.limit
+    if config.subject_col is not None and quota is None and limit is not None:
+        quota, limit = {_OTHERS: limit, _WITHOUT: limit}, None
+    if quota is not None:
         assert config.subject_col is not None
         column = source.column(config.subject_col, "--subject-col")
         # As Arrow types: numpy would make 1.0 of 1 where another row has none.
-        subjects = column.to_pandas(types_mapper=pd.ArrowDtype).iloc[rows]
-        rows = rows[_within_quota(subjects, config.sample_subject)]
-    rows = np.sort(rows[: config.limit])
+        rows = rows[_within_quota(column.to_pandas(types_mapper=pd.ArrowDtype).iloc[rows], quota)]
+    rows = np.sort(rows[:limit])
     if not len(rows):
         raise DatasetError(
             f"No conversation is selected: the split has {len(source.rows):,} rows. Check --split, --start-offset, "
@@ -50,5 +54,5 @@ def _within_quota(subjects: "pd.Series", quota: dict[str, int]) -> np.ndarray:
     allowed = names.map(lambda name: quota.get(name, quota.get(_OTHERS, 0) if name != _WITHOUT else 0))
     chosen = (names.groupby(names).cumcount() < allowed).to_numpy()
     for name, count in names[chosen].value_counts().items():
-        log.info("subject %r: %s conversations", name, f"{count:,}")
+        log.info("%s: %s conversations", f"subject {name!r}" if name else "without a subject", f"{count:,}")
     return chosen

@@ -1,16 +1,45 @@
-"""Rows of the known shapes to the one shape chat templates take."""
+"""Which columns of a dataset hold its conversations, and as what: found by their names, or as the options say.
+
+The first of these that a dataset has is taken, where no option names columns:
+
+1. `messages` or `conversations`, lists of messages
+2. the default columns of --user-col and --assistant-col
+3. `conversation`, a list of messages
+4. the pairs of `_PAIRS`, from top to bottom
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from teacher_logits.conversations.masks import Unusable
 from teacher_logits.errors import DatasetError
 from teacher_logits.settings import SourceOptions
 
+TOOLS = "tools"
+"""A column of this name is read as the tools, unless another is named."""
 _MESSAGE_COLUMNS = ("messages", "conversations")
-_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-_TEXT_PARTS = (None, "text", "input_text", "output_text")
+_LATER_MESSAGE_COLUMN = "conversation"
+
+
+class _Pair(NamedTuple):
+    user: str | None
+    assistant: str
+    input: str | None
+    words: str
+
+
+_PREFERENCES = "preference data (the chosen conversation)"
+_PAIRS = (
+    _Pair("prompt", "chosen", None, _PREFERENCES),
+    _Pair("prompt", "completion", None, "prompt and completion"),
+    _Pair("prompt", "response", None, "prompt and response"),
+    _Pair("instruction", "output", "input", "Alpaca"),
+    _Pair("instruction", "response", "context", "instruction and response"),
+    _Pair("question", "response", None, "question and response"),
+    _Pair("query", "response", None, "query and response"),
+    _Pair("input", "output", None, "input and output"),
+    _Pair(None, "chosen", None, _PREFERENCES),
+)
 
 
 @dataclass(frozen=True)
@@ -20,35 +49,101 @@ class Columns:
     messages: str | None
     user: str | None
     assistant: str | None
+    input: str | None = None
+    """What goes behind the user's text, after an empty line."""
+    system: str | None = None
+    tools: str | None = None
+    words: str = "user and assistant text"
+    """What user and assistant columns are, as a user calls them."""
+    json_text: bool = False
+    """Whether a text in the user's and the assistant's column may be JSON of messages. Where options name the columns,
+    or they are the default ones, a text is a text."""
 
-    def describe(self) -> str:
-        """What is read, in words."""
+    def describe(self, row: Mapping[str, Any]) -> str:
+        """What is read, in words; `row` is one of those that are read."""
         if self.messages is not None:
-            return f"message lists from column {self.messages!r}"
-        return f"user text from column {self.user!r} and assistant text from column {self.assistant!r}"
+            text = f"`{self.messages}` as {_form(row.get(self.messages))}"
+        else:
+            names = [f"`{name}`" for name in (self.user, self.input, self.assistant) if name is not None]
+            *most, last = names
+            text = f"{', '.join(most)} and {last} as {self.words}" if most else f"{last} as {self.words}"
+        also = {"tools": self.tools, "system prompts": self.system}
+        return text + "".join(f", {what} from `{name}`" for what, name in also.items() if name is not None)
 
     def names(self) -> dict[str, str]:
-        """The columns by what they hold, as the metadata keeps them."""
-        held = {"messages": self.messages, "user": self.user, "assistant": self.assistant}
+        """The columns by what they hold, as the metadata keeps them; that of the tools if it isn't called `tools`."""
+        held = {
+            "messages": self.messages,
+            "user": self.user,
+            "input": self.input,
+            "assistant": self.assistant,
+            "system": self.system,
+            "tools": None if self.tools == TOOLS else self.tools,
+        }
         return {kind: name for kind, name in held.items() if name is not None}
+
+    def read(self) -> list[str]:
+        """All columns that are read."""
+        held = (self.messages, self.user, self.input, self.assistant, self.system, self.tools)
+        return list(dict.fromkeys(name for name in held if name is not None))
 
 
 def find_columns(available: list[str], config: SourceOptions) -> Columns:
-    """The columns that hold the conversations: those asked for, else a column of messages, else user and assistant.
+    """The columns that hold the conversations: those that the options name, else the first known ones.
 
     Raises DatasetError, naming the columns there are.
     """
+    more = Columns(
+        messages=None,
+        user=None,
+        assistant=None,
+        input=_named(config.input_col, available, "--input-col"),
+        system=_named(config.system_col, available, "--system-col"),
+        tools=_named(config.tools_col, available, "--tools-col") or (TOOLS if TOOLS in available else None),
+    )
     defaults = SourceOptions()
-    asked = (config.user_col, config.assistant_col) != (defaults.user_col, defaults.assistant_col)
-    if config.messages_col is not None:
-        require_column(config.messages_col, available, "--messages-col")
-        return Columns(config.messages_col, None, None)
-    found = next((name for name in _MESSAGE_COLUMNS if name in available), None)
-    if found is not None and not asked:
-        return Columns(found, None, None)
+    pair_asked = (config.user_col, config.assistant_col) != (defaults.user_col, defaults.assistant_col)
+    messages = _named(config.messages_col, available, "--messages-col")
+    if messages is None and not pair_asked:
+        messages = _known_messages(available, config)
+    if messages is not None:
+        if config.input_col is not None:
+            raise DatasetError(
+                f"--input-col goes with a column of the user's text, and column {messages!r} is read, which holds "
+                "whole conversations. Leave it out, or name the columns with --user-col and --assistant-col."
+            )
+        return replace(more, messages=messages)
+    known = None if pair_asked or _has_default_pair(available, config) else _known_pair(available)
+    if known is not None:
+        own = known.input if known.input in available else None
+        columns = replace(more, user=known.user, assistant=known.assistant, input=more.input or own)
+        return replace(columns, words=known.words, json_text=True)
     require_column(config.user_col, available, "--user-col")
     require_column(config.assistant_col, available, "--assistant-col")
-    return Columns(None, config.user_col, config.assistant_col)
+    return replace(more, user=config.user_col, assistant=config.assistant_col)
+
+
+def _known_messages(available: list[str], config: SourceOptions) -> str | None:
+    """The column of messages that is taken unasked."""
+    found = next((name for name in _MESSAGE_COLUMNS if name in available), None)
+    if found is None and not _has_default_pair(available, config) and _LATER_MESSAGE_COLUMN in available:
+        return _LATER_MESSAGE_COLUMN
+    return found
+
+
+def _has_default_pair(available: list[str], config: SourceOptions) -> bool:
+    return config.user_col in available and config.assistant_col in available
+
+
+def _known_pair(available: list[str]) -> _Pair | None:
+    """The first of `_PAIRS` that is there."""
+    return next((pair for pair in _PAIRS if pair.assistant in available and pair.user in (*available, None)), None)
+
+
+def _named(name: str | None, available: list[str], option: str) -> str | None:
+    if name is not None:
+        require_column(name, available, option)
+    return name
 
 
 def require_column(name: str, available: list[str], option: str) -> None:
@@ -62,61 +157,11 @@ def require_column(name: str, available: list[str], option: str) -> None:
         )
 
 
-def read_messages(row: Mapping[str, Any], columns: Columns) -> list[dict[str, Any]]:
-    """The messages of a row. Raises Unusable where they are empty, not text, or without an assistant's turn."""
-    if columns.messages is None:
-        assert columns.user is not None and columns.assistant is not None
-        return [
-            {"role": "user", "content": _text(row[columns.user], "user")},
-            {"role": "assistant", "content": _text(row[columns.assistant], "assistant")},
-        ]
-    messages = row[columns.messages]
-    if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
-        raise Unusable(f"column {columns.messages!r} is not a list of messages")
-    if not messages:
-        raise Unusable("no messages")
-    read = [_message(message) for message in messages]
-    if not any(message["role"] == "assistant" for message in read):
-        raise Unusable("no assistant message")
-    return read
-
-
-def _message(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """One message as role, content and whatever else it carries. ShareGPT's from/value is understood."""
-    message = {key: value for key, value in raw.items() if value is not None}
-    if "role" not in message and "from" in message:
-        speaker = message.pop("from")
-        message = {"role": speaker, "content": message.pop("value", None), **message}
-        if isinstance(speaker, str):
-            message["role"] = _SHAREGPT_ROLES.get(speaker, speaker)
-    role = message.get("role")
-    if not isinstance(role, str) or not role:
-        raise Unusable("a message without a role")
-    if role == "system" and message.get("content") is not None:
-        message["content"] = _joined(message["content"], role)
-    elif not message.get("tool_calls") or message.get("content"):
-        message["content"] = _text(message.get("content"), role)
-    return message
-
-
-def _text(content: Any, role: str) -> str:
-    text = _joined(content, role)
-    if not text.strip():
-        raise Unusable(f"empty {role} content")
-    return text
-
-
-def _joined(content: Any, role: str) -> str:
-    """Content as text; a list of text parts is joined."""
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS]
-        parts = [text for text in texts if isinstance(text, str)]
-        if len(parts) != len(content):
-            kinds = {str(part.get("type")) if isinstance(part, Mapping) else type(part).__name__ for part in content}
-            raise Unusable(f"{role} content has parts that are not text: {', '.join(sorted(kinds - {'text'}))}")
-        return "".join(parts)
-    if content is None:
-        raise Unusable(f"empty {role} content")
-    if not isinstance(content, str):
-        raise Unusable(f"{role} content is not text but {type(content).__name__}")
-    return content
+def _form(value: Any) -> str:
+    """What a column of messages holds, as one of its values shows it."""
+    if isinstance(value, str):
+        return "messages in JSON text"
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, Mapping) and first.get("role") is None and first.get("from") is not None:
+        return "ShareGPT (from, value)"
+    return "messages (role, content)"

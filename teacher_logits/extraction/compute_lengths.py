@@ -77,7 +77,7 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
     tokenizer = load_tokenizer(identity.address, identity.commit, config.trust_remote_code)
     renderer = ChatRenderer(renderer_spec(config, tokenizer, identity.commit, ()), tokenizer)
     source = open_source(config)
-    log.info("reading %s of %s", source.columns.describe(), source.name)
+    log.info("reading %s", source.describe())
     rows = select_rows(source, config)
     table = count_lengths(source, rows, renderer, config.processes)
     order = np.argsort(-table.lengths, kind="stable")

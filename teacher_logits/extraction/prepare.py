@@ -110,7 +110,7 @@ def prepare_run(config: ExtractionConfig, stored: StoredRun | None) -> PreparedR
     end_ids = {*identity.end_ids, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])}
     spec = renderer_spec(config, tokenizer, identity.commit, sorted(end_ids), before.get("pinned_date"))
     source = open_source(config, kept("source_revision", "dataset", "dataset_revision"))
-    log.info("reading %s of %s", source.columns.describe(), source.name)
+    log.info("reading %s", source.describe())
     dtype = kept("model_dtype", "dtype")
     if dtype is None:
         dtype = str(resolve_dtype(config.dtype, resolve_device(config.device))).removeprefix("torch.")
@@ -126,9 +126,9 @@ def prepare_run(config: ExtractionConfig, stored: StoredRun | None) -> PreparedR
         "chat_template_sha256": text_sha256(spec.template),
         "pinned_date": spec.pinned_date,
         "mask_method": MASK_METHOD,
-        "turns": "all",
+        "turns": config.turns,
         "exclusions": [name for name in ("think_tokens", "end_tokens") if getattr(config, f"exclude_{name}")],
-        "system_prompt": None,
+        "system_prompt": config.system_prompt,
         "source": source.name,
         "source_revision": source.revision,
         "source_content": source.content,

@@ -46,6 +46,8 @@ class ExtractionConfig(SourceOptions):
     """Treat token ids from here on as impossible, such as padding of the vocabulary; tokenizer: from its length on."""
     store_tokens: Annotated[bool, RESULT] = True
     """Store the rendered conversation and the positions of its assistant tokens (columns input_ids, positions)."""
+    turns: Annotated[Literal["all", "last"], RESULT] = "all"
+    """Which of the assistant's turns count: all, or only the last one of each conversation."""
     exclude_think_tokens: Annotated[bool, RESULT] = False
     """Leave out assistant tokens from <think> through </think>."""
     exclude_end_tokens: Annotated[bool, RESULT] = False

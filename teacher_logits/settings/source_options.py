@@ -19,7 +19,7 @@ class SourceOptions:
     model: Annotated[Text, RESULT] = None
     """The teacher: a Hub id, or a folder with a model. Required."""
     dataset: Annotated[Text, RESULT] = None
-    """The chat dataset: a Hub id, a .jsonl, .json or .parquet file, or a folder. Required."""
+    """The chat dataset: a Hub id, hf://datasets/..., a file, a folder, or a pattern as './chats/*.jsonl'. Required."""
     output: Text = None
     """Where the result goes: a folder when it begins with '.', '/', '~' or 'file://', else a Hub dataset. Required."""
     split: Annotated[str, RESULT] = "train"
@@ -28,18 +28,28 @@ class SourceOptions:
     """Configuration (subset) of a Hub dataset that has several."""
     dataset_revision: Annotated[Text, RESULT] = None
     """Branch, tag or commit of a Hub dataset; the commit it stands for is stored and used again on resume."""
+    data_files: Annotated[Text, option(metavar="PATTERN"), RESULT] = None
+    """Read only these files of a Hub dataset or a folder, such as 'data/*.parquet'; all of them make up the split."""
     user_col: Annotated[str, RESULT] = "question"
     """Column with the user's text."""
     assistant_col: Annotated[str, RESULT] = "answer"
     """Column with the assistant's text."""
     messages_col: Annotated[Text, RESULT] = None
     """Column of message lists (role/content, or from/value); found by itself when called messages or conversations."""
+    input_col: Annotated[Text, RESULT] = None
+    """Column whose text follows the user's after an empty line, as Alpaca's input does."""
+    system_col: Annotated[Text, RESULT] = None
+    """Column with a system prompt, for conversations that have no system message."""
+    system_prompt: Annotated[Text, RESULT] = None
+    """System prompt for conversations that have no system message, and none in --system-col; others keep their own."""
+    tools_col: Annotated[Text, RESULT] = None
+    """Column with the tools that may be called, for the chat template; found by itself when called tools."""
     index_col: Annotated[Text, RESULT] = None
     """Column that numbers the conversations; by default original_index where there is one, else the row number."""
     chat_template: Annotated[Text, option(metavar="FILE"), RESULT] = None
     """A Jinja file to use instead of the tokenizer's own chat template."""
     limit: Number = None
-    """Take at most this many conversations, counted before any that can't be used are skipped."""
+    """Take at most this many conversations, or of each subject with --subject-col, before skipping unusable ones."""
     start_offset: Annotated[int, option(metavar="N")] = 0
     """Leave out this many conversations at the beginning."""
     random_sample: bool = False
@@ -47,7 +57,7 @@ class SourceOptions:
     full_dataset: bool = False
     """Take every conversation. This is the default; given here it also wins over limits from a config file."""
     subject_col: Text = None
-    """Column with the subject, for --sample-subject."""
+    """Column with the subject: --limit then counts for each of them, unless --sample-subject says how many of each."""
     sample_subject: JsonCounts = None
     """How many of each subject: '{"maths": 20000, "*": 6000, "": 100}'; "*" is each other one, "" rows without one."""
     seed: Annotated[int, option(metavar="N"), RESULT] = 42
@@ -71,6 +81,7 @@ class SourceOptions:
             value = getattr(self, name, None) or ""
             known = not value.startswith("~") or os.path.expanduser(value) != value  # noqa: PTH111
             self._check(known, name, "a path; there is no such home folder")
+        self._check(self.system_prompt is None or bool(self.system_prompt.strip()), "system_prompt", "some text")
         split = re.fullmatch(r"[\w.\-]+(\[[^\]]*\])?", self.split)
         self._check(split is not None, "split", "one split, with or without a slice")
 

@@ -150,7 +150,11 @@ def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("empty.parquet", b"", "empty.parquet"),
         ("bad.parquet", b"not parquet", "bad.parquet"),
         ("bad.arrow", b"not arrow", "bad.arrow"),
-        ("chat.txt", b"hello", r"not a kind of file that is read \(\.jsonl, \.json, \.parquet, \.arrow\)"),
+        (
+            "chat.txt",
+            b"hello",
+            r"not a kind of file that is read \(\.jsonl, \.json, \.parquet, \.arrow, \.csv, \.tsv\)",
+        ),
     ],
 )
 def test_what_can_not_be_read_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:

@@ -94,6 +94,10 @@ class TestRandomSample:
         assert self.choose(many, limit=50) == self.choose(many, limit=50)
         assert self.choose(many, limit=50) != self.choose(many, limit=50, seed=43)
 
+    def test_the_choice_is_the_same_for_ever(self, many: Source) -> None:
+        """A run that is resumed makes it again, perhaps with another version of this program."""
+        assert self.choose(many, limit=6) == [40, 46, 132, 232, 472, 473]
+
     def test_it_is_spread_over_the_rows_after_the_offset(self, many: Source) -> None:
         chosen = self.choose(many, limit=100, start_offset=100)
         assert min(chosen) >= 100
@@ -127,6 +131,23 @@ class TestSubjects:
         chosen = {frozenset(choose(seed, 2)) for seed in range(8)}
         assert len(chosen) > 1 and all(len(rows) == 2 and rows <= {0, 3, 6, 9} for rows in chosen)
         assert all(choose(seed, 2) <= choose(seed, 3) for seed in range(8))
+
+    def test_a_limit_without_a_quota_counts_for_each(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Rows without a subject count as one more. What is chosen of a subject is what a quota would choose."""
+        with caplog.at_level("INFO", "teacher_logits"):
+            assert selected(path, subject_col="subject", limit=1) == [0, 1, 2, 5]
+        assert caplog.messages == [
+            *("subject 'maths': 1 conversations", "subject 'art': 1 conversations"),
+            *("without a subject: 1 conversations", "subject 'history': 1 conversations"),
+        ]
+        assert selected(path, subject_col="subject", limit=2, start_offset=1) == [1, 2, 3, 4, 5, 6, 7]
+        at_random = {"subject_col": "subject", "random_sample": True, "seed": 3}
+        quota = {"*": 2, "": 2}
+        assert selected(path, **at_random, limit=2) == selected(path, **at_random, sample_subject=quota)
+        assert set(selected(path, **at_random, limit=1)) < set(selected(path, **at_random, limit=2))
+
+    def test_a_column_alone_chooses_nothing(self, path: Path) -> None:
+        assert selected(path, subject_col="subject") == list(range(10))
 
     def test_whole_numbers_as_subjects(self, path: Path) -> None:
         """A missing one among them doesn't make 1.0 of 1."""

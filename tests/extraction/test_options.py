@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from teacher_logits.errors import DatasetError, InputError, NotConfirmedError
+from teacher_logits.errors import DatasetError, InputError, NotConfirmedError, OutputError
 from teacher_logits.extraction.extract import run_extraction
 from teacher_logits.shards import read_table, shard_schema
 from tests.extraction.runs import ForkServer, Place, stored_rows
 from tests.extraction.test_rows import Recomputed, check_row
-from tests.tiny import UNMARKED, question_rows, save_teacher, write_jsonl
+from tests.tiny import UNMARKED, message_rows, question_rows, save_teacher, write_jsonl
 
 PER_ENTRY = ("logsumexp", "token_logprob", "top_max", "sampled_min", "top_counts")
 
@@ -51,6 +51,38 @@ def test_without_thoughts(place: Place, tmp_path: Path):
     for row in stored_rows(there.folder).to_pylist():
         stored = tokenizer.decode([row["input_ids"][position] for position in row["positions"]])
         assert stored == rows[row["index"]]["answer"].split("</think>")[1] + "<|im_end|>"
+
+
+def test_the_last_turn_alone(place: Place, tmp_path: Path):
+    data = write_jsonl(tmp_path / "chat.jsonl", message_rows(4, turns=3))
+    there = dataclasses.replace(place, data=data)
+    there.run(turns="last", system_prompt="Be brief.")
+    tokenizer = AutoTokenizer.from_pretrained(place.teacher)
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    for row in stored_rows(there.folder).to_pylist():
+        stored = tokenizer.decode([row["input_ids"][position] for position in row["positions"]])
+        assert stored == rows[row["index"]]["messages"][-1]["content"] + "<|im_end|>"
+        assert tokenizer.decode(row["input_ids"]).startswith("<|im_start|>system\nBe brief.<|im_end|>")
+    metadata = there.checkpoint["metadata"]
+    assert (metadata["turns"], metadata["system_prompt"]) == ("last", "Be brief.")
+    for changed in ({"turns": "all"}, {"system_prompt": None}):
+        with pytest.raises(OutputError, match=f"differs in: {next(iter(changed))}"):
+            there.run(**({"turns": "last", "system_prompt": "Be brief.", "resume": True} | changed))
+
+
+def test_what_was_not_asked_for_is_as_it_was(reference: Place):
+    """Runs that were begun before these options existed can be resumed."""
+    metadata = reference.checkpoint["metadata"]
+    assert (metadata["turns"], metadata["system_prompt"]) == ("all", None)
+    assert metadata["source_columns"] == {"user": "question", "assistant": "answer"}
+
+
+def test_columns_of_other_shapes_are_in_the_metadata(place: Place, tmp_path: Path):
+    rows = [{"instruction": "Why?", "input": "the sky", "output": "Blue.", "about": "s", "calls": "[]"}]
+    there = dataclasses.replace(place, data=write_jsonl(tmp_path / "chat.jsonl", rows))
+    there.run(system_col="about", tools_col="calls")
+    columns = {"user": "instruction", "input": "input", "assistant": "output", "system": "about", "tools": "calls"}
+    assert there.checkpoint["metadata"]["source_columns"] == columns
 
 
 def test_subjects(place: Place):

@@ -40,6 +40,9 @@ def test_defaults_are_the_documented_ones():
         (["--seed", str(2**64 - 1)], "seed", 2**64 - 1),
         (["--limit", "7"], "limit", 7),
         (["--no-store-tokens"], "store_tokens", False),
+        (["--turns", "last"], "turns", "last"),
+        (["--system-prompt", "Be kind."], "system_prompt", "Be kind."),
+        (["--data-files", "*.jsonl"], "data_files", "*.jsonl"),
         (["--exclude-think-tokens"], "exclude_think_tokens", True),
         (["--random-sample"], "random_sample", True),
         (["--vocab-limit", "tokenizer"], "vocab_limit", "tokenizer"),
@@ -108,6 +111,7 @@ BAD_VALUES = [
     ("start_offset", -1, "--start-offset"),
     ("upload_every", 0, "--upload-every"),
     ("hub_retry_seconds", -1, "--hub-retry-seconds"),
+    ("system_prompt", " ", "--system-prompt"),
     ("limit", 0, "--limit"),
     ("limit", -3, "--limit"),
     ("max_seq_len", 0, "--max-seq-len"),
@@ -276,8 +280,9 @@ def test_options_cant_be_changed_afterwards():
 
 
 def test_options_that_change_the_result():
-    source = {"dataset", "split", "dataset_config", "dataset_revision", "user_col", "assistant_col", "messages_col"}
-    rendering = {"index_col", "chat_template", "exclude_think_tokens", "exclude_end_tokens", "store_tokens"}
+    source = {"dataset", "split", "dataset_config", "dataset_revision", "data_files"}
+    source |= {"user_col", "assistant_col", "messages_col", "input_col", "system_col", "tools_col", "system_prompt"}
+    rendering = {"index_col", "chat_template", "turns", "exclude_think_tokens", "exclude_end_tokens", "store_tokens"}
     teacher = {"model", "revision", "dtype"}
     sampling = {"top_p", "top_p_max_elements", "sampled_n", "vocab_limit", "seed"}
     assert set(result_options()) == source | rendering | teacher | sampling

@@ -1,0 +1,99 @@
+"""What a template takes otherwise than most do, found by rendering the same messages both ways.
+
+render: renders messages with the template, and raises Unusable where it refuses them.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from teacher_logits.conversations.masks import Unusable
+from teacher_logits.conversations.tools import Messages, from_json
+
+Render = Callable[[Messages], str]
+
+
+def wants_parts(render: Render) -> bool:
+    """Whether a template refuses or leaves out content that is text, and prints that of a list of parts."""
+    said = [{"role": "user", "content": "question1"}, {"role": "assistant", "content": "answer2"}]
+
+    def printed(text: str | None) -> bool:
+        return text is not None and "question1" in text and "answer2" in text
+
+    return not printed(_tried(render, said)) and printed(_tried(render, with_parts(said)))
+
+
+def with_parts(messages: Messages) -> Messages:
+    """The messages with each content as a list of one text part."""
+    return [
+        {**message, "content": [{"type": "text", "text": message["content"]}]}
+        if isinstance(message.get("content"), str)
+        else message
+        for message in messages
+    ]
+
+
+def has_calls(messages: Messages) -> bool:
+    """Whether any tool is called."""
+    return any(message.get("tool_calls") for message in messages)
+
+
+def wanted_arguments(render: Render) -> type | None:
+    """How a template takes the arguments of tool calls: dict or str, or None where it takes them as they are.
+
+    Published templates print JSON text as it is, or turn mappings into JSON, or do both. One that takes only mappings
+    refuses text, or prints it in quotation marks, with those inside escaped; one that takes only text refuses mappings.
+    """
+    as_mapping, as_text = (_tried(render, _calling(arguments)) for arguments in ({"a": "b"}, '{"a": "b"}'))
+    if as_mapping is None:
+        return None if as_text is None else str
+    return dict if as_text is None or (r"\"a\"" in as_text and r"\"a\"" not in as_mapping) else None
+
+
+def with_arguments(messages: Messages, wanted: type) -> Messages:
+    """The messages with the arguments of tool calls as mappings (dict) or as JSON text (str), where they can be."""
+    return [
+        {**message, "tool_calls": [_with_arguments(call, wanted) for call in message["tool_calls"]]}
+        if isinstance(message.get("tool_calls"), list)
+        else message
+        for message in messages
+    ]
+
+
+def _tried(render: Render, messages: Messages) -> str | None:
+    try:
+        return render(messages)
+    except Unusable:
+        return None
+
+
+def _calling(arguments: Any) -> Messages:
+    call = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "name": "f", "tool_call_id": "abcdefghi", "content": "c"},
+        {"role": "assistant", "content": "d"},
+    ]
+
+
+def _function(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = call.get("function")
+    return function if isinstance(function, Mapping) else call
+
+
+def _with_arguments(call: Any, wanted: type) -> Any:
+    if not isinstance(call, Mapping):
+        return call
+    arguments = _function(call).get("arguments")
+    if wanted is str and isinstance(arguments, Mapping):
+        arguments = json.dumps(arguments, ensure_ascii=False, default=str)
+    elif wanted is dict and isinstance(arguments, str):
+        try:
+            arguments = from_json(arguments, "arguments")
+        except Unusable:  # the template is to say what it makes of that
+            return call
+    if not isinstance(arguments, wanted):
+        return call
+    function = {**_function(call), "arguments": arguments}
+    return function if _function(call) is call else {**call, "function": function}
