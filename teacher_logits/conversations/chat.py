@@ -1,14 +1,14 @@
 """Conversations to token ids through the tokenizer's chat template."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from functools import cache
+from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from teacher_logits.conversations.masks import (
     NO_ASSISTANT_TOKENS,
@@ -20,8 +20,12 @@ from teacher_logits.conversations.masks import (
     spans_in_brackets,
     think_spans,
 )
+from teacher_logits.conversations.prefix import prefix_turns
+from teacher_logits.conversations.sentinel import sentinel_turns
 from teacher_logits.conversations.source import Source
-from teacher_logits.errors import ChatTemplateError, TeacherError
+from teacher_logits.conversations.template import ChatTemplate, Messages, Tools, compiled, read_template
+from teacher_logits.conversations.turns import Turn, TurnEnds, require_whole_tokens, turn_ends
+from teacher_logits.errors import TeacherError
 from teacher_logits.records import Conversation, Example, Int64
 from teacher_logits.settings import ExtractionConfig, SourceOptions
 
@@ -29,11 +33,13 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedTokenizerFast
 
-MASK_METHOD = "template"
-"""How assistant tokens are found: by the template's own markers."""
-
-_TEMPLATE_FAILURES = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
-"""What a template can raise for a conversation, besides Jinja's own errors: it is a program."""
+BY_MARKS = "template"
+"""The mask method that takes the template's own markers."""
+DERIVED: Mapping[str, Callable[[ChatTemplate, TurnEnds, Messages, Tools, str], list[Turn]]] = {
+    "prefix": prefix_turns,
+    "sentinel": sentinel_turns,
+}
+"""The others, for templates without, in the order they are tried."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class RendererSpec:
     template: str
     pinned_date: str | None
     """ISO date that a template which prints the day's date is given, so that a run over midnight stays the same."""
+    mask_method: str = BY_MARKS
+    """How assistant tokens are found: "template" or a key of `DERIVED`."""
     exclude_think_tokens: bool = False
     end_ids: tuple[int, ...] = ()
     """Ids of end tokens to leave out."""
@@ -59,12 +67,17 @@ class ChatRenderer:
     """Turns conversations into `Example`s. Can be pickled where the tokenizer can."""
 
     def __init__(self, spec: RendererSpec, tokenizer: "PreTrainedTokenizerFast") -> None:
+        """Raises ChatTemplateError where the template is broken, or the mask method can't work with it."""
         self.spec, self.tokenizer = spec, tokenizer
-        require_marks(spec.template)
-        self._bracketed = bracketed(spec.template)
-        self._named_tokens = dict(tokenizer.special_tokens_map)  # the property makes it anew each time
-        for template in (spec.template, self._bracketed):
-            _compile(template)
+        named_tokens = dict(tokenizer.special_tokens_map)  # the property makes it anew each time
+        self.template = ChatTemplate(spec.template, named_tokens, spec.pinned_date)
+        self.ends: TurnEnds | None = None
+        if spec.mask_method == BY_MARKS:
+            require_marks(spec.template)
+            marked = bracketed(spec.template)
+            self._bracketed = ChatTemplate(marked, named_tokens, spec.pinned_date, self.template.parts)
+        else:
+            self.ends = turn_ends(self.template, tokenizer)
 
     def __reduce__(self) -> tuple[type["ChatRenderer"], tuple[RendererSpec, Any]]:
         return ChatRenderer, (self.spec, self.tokenizer)
@@ -73,12 +86,12 @@ class ChatRenderer:
         """The examples of some conversations, in their order; in place of one that can't be used, the reason."""
         results: list[Example | Unusable] = []
         places: list[int] = []
-        rendered: list[tuple[Conversation, str, list[tuple[int, int]]]] = []
+        rendered: list[tuple[Conversation, str, list[Turn]]] = []
         for place, conversation in enumerate(conversations):
             try:
                 if isinstance(conversation, Unusable):
                     raise conversation
-                rendered.append((conversation, *self._text_and_spans(conversation)))
+                rendered.append((conversation, *self._text_and_turns(conversation)))
                 places.append(place)
                 results.append(Unusable())
             except Unusable as reason:
@@ -86,18 +99,22 @@ class ChatRenderer:
         if not rendered:
             return results
         encoded = self._encode([text for _, text, _ in rendered])
-        for place, (conversation, text, spans), ids, encoding in zip(
+        for place, (conversation, text, turns), ids, encoding in zip(
             places, rendered, encoded["input_ids"], encoded.encodings, strict=True
         ):
             try:
-                results[place] = self._example(conversation, text, spans, ids, _characters(encoding))
+                results[place] = self._example(conversation, text, turns, ids, _characters(encoding))
             except Unusable as reason:
                 results[place] = reason
         return results
 
     def show(self, conversation: Conversation, start: str = "[[", end: str = "]]") -> str:
         """The conversation as the teacher sees it, its assistant tokens between `start` and `end`."""
-        text, _ = self._text_and_spans(conversation)
+        return self.look(conversation).text(start, end)
+
+    def look(self, conversation: Conversation) -> "MarkedConversation":
+        """The conversation as the teacher sees it, token by token. Raises Unusable where there is nothing to see."""
+        text, _ = self._text_and_turns(conversation)
         (example,) = self.render([conversation])
         if isinstance(example, Unusable):
             raise example
@@ -107,24 +124,17 @@ class ChatRenderer:
         # The text between two tokens belongs to the one before it; bytes of one character, to the last of them.
         begins = np.append(offsets[1:, 0], len(text))
         pieces = [text[max(first, 0) : max(first, past)] for first, past in zip(offsets[:, 0], begins, strict=True)]
-        return marked_text(pieces, marked, start, end)
+        return MarkedConversation(pieces, marked)
 
-    def _text_and_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
-        """The rendered text and the character spans that the template marks as the assistant's."""
+    def _text_and_turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
+        """The rendered text and the characters in it that are the assistant's."""
         messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
-        text = self._rendered(self.spec.template, messages, conversation.tools)
-        return text, spans_in_brackets(self._rendered(self._bracketed, messages, conversation.tools), text)
-
-    def _rendered(self, template: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        render, failures = _jinja()
-        if self.spec.pinned_date is not None:
-            # Each time, since transformers keeps compiled templates and another renderer may have another date.
-            _pin_date(template, date.fromisoformat(self.spec.pinned_date))
-        try:
-            texts, _ = render(conversations=[messages], tools=tools, chat_template=template, **self._named_tokens)
-        except failures as error:
-            raise Unusable(f"the chat template refuses it: {str(error) or type(error).__name__}") from error
-        return texts[0]
+        tools = conversation.tools
+        text = self.template.render(messages, tools)
+        if self.ends is not None:
+            return text, DERIVED[self.spec.mask_method](self.template, self.ends, messages, tools, text)
+        spans = spans_in_brackets(self._bracketed.render(messages, tools), text)
+        return text, [Turn(first, past) for first, past in spans]
 
     def _encode(self, texts: list[str]) -> Any:
         """transformers' `BatchEncoding`. Offsets are taken from its encodings one by one (`_characters`): those of a
@@ -134,9 +144,12 @@ class ChatRenderer:
         )
 
     def _example(
-        self, conversation: Conversation, text: str, spans: Sequence[tuple[int, int]], ids: list[int], characters: Int64
+        self, conversation: Conversation, text: str, turns: Sequence[Turn], ids: list[int], characters: Int64
     ) -> Example:
         input_ids = np.fromiter(ids, np.int32, len(ids))
+        spans = [(turn.first, turn.past) for turn in turns]
+        if self.ends is not None:
+            require_whole_tokens(turns, text, characters, input_ids, self.ends.ids)
         marked = marked_tokens(characters, spans)
         if self.spec.exclude_think_tokens:
             marked &= ~marked_tokens(characters, think_spans(text, spans))
@@ -147,6 +160,20 @@ class ChatRenderer:
         if not len(positions):
             raise Unusable(NO_ASSISTANT_TOKENS)
         return Example(conversation.index, input_ids, positions)
+
+
+@dataclass(frozen=True)
+class MarkedConversation:
+    """A rendered conversation to be looked at."""
+
+    pieces: list[str]
+    """Text by token; their join is the whole."""
+    marked: NDArray[np.bool_]
+    """Which tokens are the assistant's."""
+
+    def text(self, start: str = "[[", end: str = "]]") -> str:
+        """The whole, its assistant tokens between `start` and `end`."""
+        return marked_text(self.pieces, self.marked, start, end)
 
 
 class ConversationDataset:
@@ -185,15 +212,14 @@ def renderer_spec(
     end_ids: Sequence[int],
     pinned_date: str | None = None,
 ) -> RendererSpec:
-    """The renderer that the options ask for.
+    """The renderer that the options ask for, but for its mask method, which `choose_mask` finds.
 
     end_ids: the model's end tokens, left out with --exclude-end-tokens.   pinned_date: that of a resumed run.
-    Raises ChatTemplateError where there is no template, or it is broken, or marks no assistant tokens.
+    Raises ChatTemplateError where there is no template, or it is broken.
     """
     assert config.model is not None
     template = read_template(config, tokenizer)
-    require_marks(template)
-    _compile(template)
+    compiled(template)
     today = date.today().isoformat() if "strftime_now" in template else None
     spec = RendererSpec(config.model, revision, config.trust_remote_code, template, pinned_date or today)
     if not isinstance(config, ExtractionConfig):
@@ -203,21 +229,6 @@ def renderer_spec(
         exclude_think_tokens=config.exclude_think_tokens,
         end_ids=tuple(sorted(set(end_ids))) if config.exclude_end_tokens else (),
     )
-
-
-def read_template(config: SourceOptions, tokenizer: "PreTrainedTokenizerFast") -> str:
-    """The text of the chat template: of --chat-template, else of the tokenizer. Raises ChatTemplateError."""
-    if config.chat_template is not None:
-        try:
-            return Path(config.chat_template).expanduser().read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ChatTemplateError(f"--chat-template {config.chat_template} can't be read: {error}.") from error
-    try:
-        return tokenizer.get_chat_template()
-    except ValueError as error:
-        raise ChatTemplateError(
-            f"The tokenizer of {config.model} has no chat template. Pass one with --chat-template FILE."
-        ) from error
 
 
 def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
@@ -244,35 +255,3 @@ def _characters(encoding: "Encoding") -> Int64:
     """[T, 2] the first and the past-the-last character of each token."""
     offsets = encoding.offsets
     return np.fromiter(chain.from_iterable(offsets), np.int64, 2 * len(offsets)).reshape(-1, 2)
-
-
-@cache
-def _jinja() -> tuple[Callable[..., Any], tuple[type[Exception], ...]]:
-    """transformers' rendering function, and what it can raise for a conversation."""
-    import jinja2
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    return render_jinja_template, (*_TEMPLATE_FAILURES, jinja2.TemplateError)
-
-
-def _compile(template: str) -> Any:
-    """The compiled template, which transformers keeps. Raises ChatTemplateError where it isn't valid Jinja."""
-    import jinja2
-    from transformers.utils.chat_template_utils import _compile_jinja_template
-
-    try:
-        compiled = _compile_jinja_template(template)
-    except jinja2.TemplateError as error:
-        line = f" (line {error.lineno})" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        raise ChatTemplateError(
-            f"The chat template is not valid Jinja: {error}{line}. Mend it, or pass another with --chat-template FILE."
-        ) from error
-    if not isinstance(compiled.globals, dict):
-        # Jinja copies them for every rendering, which is slow where they are a chain of mappings.
-        compiled.globals = dict(compiled.globals)
-    return compiled
-
-
-def _pin_date(template: str, day: date) -> None:
-    """Make `strftime_now` in this template give `day`."""
-    _compile(template).globals["strftime_now"] = datetime(day.year, day.month, day.day).strftime

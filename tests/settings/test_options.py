@@ -277,7 +277,14 @@ def test_options_cant_be_changed_afterwards():
 
 def test_options_that_change_the_result():
     source = {"dataset", "split", "dataset_config", "dataset_revision", "user_col", "assistant_col", "messages_col"}
-    rendering = {"index_col", "chat_template", "exclude_think_tokens", "exclude_end_tokens", "store_tokens"}
+    rendering = {
+        "index_col",
+        "chat_template",
+        "mask_source",
+        "exclude_think_tokens",
+        "exclude_end_tokens",
+        "store_tokens",
+    }
     teacher = {"model", "revision", "dtype"}
     sampling = {"top_p", "top_p_max_elements", "sampled_n", "vocab_limit", "seed"}
     assert set(result_options()) == source | rendering | teacher | sampling
