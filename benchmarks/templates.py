@@ -170,7 +170,7 @@ def main() -> None:
 def _reason(verdict: str) -> str:
     """The verdict in a table's cell, without the advice that all refusals end with."""
     why = verdict.removeprefix("refused: ").partition(" Copy the template")[0]
-    return why.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return why.replace("|", "&#124;").replace("<", "&lt;").replace("\n", " ")
 
 
 def _grouped(remarks: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

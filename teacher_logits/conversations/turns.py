@@ -138,8 +138,12 @@ def _between(
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerFast") -> dict[str, int]:
-    """The special tokens of a tokenizer, by their text."""
-    added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    """The special tokens of a tokenizer, by their text; also those that only look it, as some end turns."""
+    added = {
+        token.content: number
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special or _LOOKS_SPECIAL.fullmatch(token.content)
+    }
     return {**dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)), **added}
 
 

@@ -160,6 +160,13 @@ class TestTraps:
         header = renderer(CHATML.replace("<|im_start|>", "<|start_of_role|>"), "sentinel")
         assert header.ends is not None and header.ends.not_tokens == ("<|start_of_role|>",)
 
+    def test_an_end_token_that_is_not_called_special(self) -> None:
+        tokenizer = tiny_tokenizer()
+        tokenizer.add_tokens(["<|eot|>"])
+        spec = RendererSpec("m", None, False, CHATML.replace("<|im_end|>", "<|eot|>"), None, mask_method="sentinel")
+        shown = ChatRenderer(spec, tokenizer).show(Conversation(0, messages("a", "b")))
+        assert shown.endswith("[[b<|eot|>]]\n")
+
     def test_a_token_across_the_edge(self) -> None:
         """Letters of the header that share a token with the answer's would be marked with it."""
         assert TOKENIZERS[False].tokenize("on the town")[1] == "Ġthe"

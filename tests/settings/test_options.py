@@ -105,6 +105,7 @@ BAD_VALUES = [
     ("sampled_n", 0, "--sampled-n"),
     ("seed", -1, "--seed"),
     ("seed", 2**64, "--seed"),
+    ("mask_source", "generation", "--mask-source"),
     ("start_offset", -1, "--start-offset"),
     ("upload_every", 0, "--upload-every"),
     ("hub_retry_seconds", -1, "--hub-retry-seconds"),
