@@ -26,7 +26,7 @@ class DatasetError(InputError):
 
 
 class ChatTemplateError(InputError):
-    """The chat template is missing, broken, or marks no assistant tokens."""
+    """The chat template is missing or broken, or doesn't let the assistant's tokens be told."""
 
 
 class TeacherError(InputError):

@@ -1,6 +1,7 @@
 """Every benchmark runs to its end on the smallest figures, and its tables have a figure in every cell."""
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,9 @@ from types import ModuleType
 
 import pytest
 import torch
+
+from tests.conversations.unmarked import KINDS, without_marks
+from tests.tiny import tiny_tokenizer
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -92,6 +96,29 @@ def test_resuming(printed):
     rows = table_rows(printed("resuming", *arguments))
     assert [row[1] for row in rows] == ["3", "3", "1", "1"] and all(cell for row in rows for cell in row)
     assert [float(row[6]) == 0 for row in rows] == [False, True, False, True], "the cache folder spares fetching"
+
+
+def test_templates(printed, tmp_path: Path):
+    """What the judge calls right, and that it sees what is wrong."""
+    unmarked = without_marks(KINDS["prefix"])
+    templates = {
+        "marked": KINDS["prefix"],
+        "more": KINDS["prefix"].replace("{% generation %}", "{% generation %}<think></think>"),
+        "greedy": "{% generation %}" + unmarked + "{% endgeneration %}",
+        "unmarked": unmarked,
+        "changed": unmarked.replace("m.content", "m.content | upper"),
+    }
+    for name, text in templates.items():
+        (tmp_path / f"{name}.jinja").write_text(text, encoding="utf-8")
+    index = [{"path": f"{name}.jinja"} for name in templates] + [{"file": "x", "dup_of": "marked.jinja"}]
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    shown = printed("templates", "--templates", str(tmp_path), "--tokenizer", str(tmp_path / "tokenizer"))
+    rows = {row[0]: row[1:] for row in table_rows(shown)}
+    assert rows["three turns"] == ["2", "1", "1", "1"]
+    assert rows["marked"][0].startswith("template: ") and rows["unmarked"][0].startswith("prefix: ")
+    assert rows["more"][0].endswith("as marked") and rows["unmarked"][0].endswith("right")
+    assert rows["changed"][1].startswith("0 assistant tokens") and rows["greedy"][1].startswith("wrong")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures for minutes where there is a GPU")

@@ -246,7 +246,11 @@ def _start_worker(path: Path) -> None:
     global _renderer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it can't be held
     threading.Thread(target=_end_with_parent, args=(path,), daemon=True).start()
-    packed = pickle.loads(path.read_bytes())  # noqa: S301 (the parent wrote it, in a folder of its own)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:  # the parent was killed meanwhile, and a worker has cleared its file away
+        os._exit(1)
+    packed = pickle.loads(content)  # noqa: S301 (the parent wrote it, in a folder of its own)
     _renderer = packed.build() if isinstance(packed, RendererSpec) else packed
 
 

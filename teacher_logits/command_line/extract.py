@@ -1,5 +1,6 @@
 """`python extract_logits.py`. Nothing heavy is imported before the signal handlers stand."""
 
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from teacher_logits.errors import SettingsError
 from teacher_logits.extraction.stop import GracefulInterrupt
 
 if TYPE_CHECKING:
+    from teacher_logits.extraction.preview import MaskPreview
     from teacher_logits.settings import ExtractionConfig
 
 _PROGRAM = "extract_logits.py"
@@ -36,7 +38,11 @@ def _extract(arguments: Sequence[str] | None, stop: GracefulInterrupt) -> int:
     config = parse_args(arguments)
     quiet_libraries()
     from teacher_logits.extraction.extract import run_extraction
+    from teacher_logits.extraction.preview import preview_mask
 
+    if config.verify_mask_only:
+        _show(preview_mask(config))
+        return 0
     summary = run_extraction(config, stop, _confirm)
     say(summary.text())
     return stop.exit_code or int(config.upload_on_stop and summary.waiting > 0)
@@ -128,9 +134,22 @@ def _read_yaml(path: str) -> dict[str, Any]:
     return ExtractionConfig.read_options(content, f"--config {path}")
 
 
-def _confirm(marked: str) -> bool:
-    """Show a marked conversation; ask only where there is somebody to answer."""
-    say(f"assistant tokens stand between [[ and ]]:\n\n{marked}")
+def _show(preview: "MaskPreview") -> None:
+    """Print marked conversations: in colour on a terminal, else (and without termcolor) between [[ and ]]."""
+    start, end = "[[", "]]"
+    if sys.stdout.isatty():
+        with contextlib.suppress(ImportError):
+            from termcolor import colored
+
+            start, _, end = colored("text", "black", "on_green").partition("text")
+    if not start:  # termcolor was told not to
+        start, end = "[[", "]]"
+    say(preview.text(start, end))
+
+
+def _confirm(preview: "MaskPreview") -> bool:
+    """Show marked conversations; ask only where there is somebody to answer."""
+    _show(preview)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return True
     try:

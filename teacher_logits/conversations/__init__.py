@@ -3,11 +3,13 @@
 from teacher_logits.conversations.chat import (
     ChatRenderer,
     ConversationDataset,
+    MarkedConversation,
     RendererSpec,
     get_transform_fn,
     load_tokenizer,
     renderer_spec,
 )
+from teacher_logits.conversations.choosing import choose_mask, log_mask_method
 from teacher_logits.conversations.identity import tokenizer_sha256
 from teacher_logits.conversations.masks import Unusable, marked_text
 from teacher_logits.conversations.select import select_rows
@@ -16,11 +18,14 @@ from teacher_logits.conversations.source import Source, open_source, prepare_dat
 __all__ = [
     "ChatRenderer",
     "ConversationDataset",
+    "MarkedConversation",
     "RendererSpec",
     "Source",
     "Unusable",
+    "choose_mask",
     "get_transform_fn",
     "load_tokenizer",
+    "log_mask_method",
     "marked_text",
     "open_source",
     "prepare_dataset",

@@ -1,16 +1,17 @@
 """Conversations to token ids through the tokenizer's chat template."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from functools import cache, cached_property
+from datetime import date
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from teacher_logits.conversations.fitting import has_calls, wanted_arguments, wants_parts, with_arguments, with_parts
+from teacher_logits.conversations.fitting import has_calls, wanted_arguments, with_arguments
 from teacher_logits.conversations.masks import (
     NO_ASSISTANT_TOKENS,
     Unusable,
@@ -21,8 +22,12 @@ from teacher_logits.conversations.masks import (
     spans_in_brackets,
     think_spans,
 )
+from teacher_logits.conversations.prefix import prefix_turns
+from teacher_logits.conversations.sentinel import sentinel_turns
 from teacher_logits.conversations.source import Source
-from teacher_logits.errors import ChatTemplateError, TeacherError
+from teacher_logits.conversations.template import ChatTemplate, Messages, Tools, compiled, read_template
+from teacher_logits.conversations.turns import Turn, TurnEnds, require_whole_tokens, turn_ends
+from teacher_logits.errors import TeacherError
 from teacher_logits.records import Conversation, Example, Int64
 from teacher_logits.settings import ExtractionConfig, SourceOptions
 
@@ -30,11 +35,13 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedTokenizerFast
 
-MASK_METHOD = "template"
-"""How assistant tokens are found: by the template's own markers."""
-
-_TEMPLATE_FAILURES = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
-"""What a template can raise for a conversation, besides Jinja's own errors: it is a program."""
+BY_MARKS = "template"
+"""The mask method that takes the template's own markers."""
+DERIVED: Mapping[str, Callable[[ChatTemplate, TurnEnds, Messages, Tools, str], list[Turn]]] = {
+    "prefix": prefix_turns,
+    "sentinel": sentinel_turns,
+}
+"""The others, for templates without, in the order they are tried."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class RendererSpec:
     template: str
     pinned_date: str | None
     """ISO date that a template which prints the day's date is given, so that a run over midnight stays the same."""
+    mask_method: str = BY_MARKS
+    """How assistant tokens are found: "template" or a key of `DERIVED`."""
     exclude_think_tokens: bool = False
     end_ids: tuple[int, ...] = ()
     """Ids of end tokens to leave out."""
@@ -62,12 +71,17 @@ class ChatRenderer:
     """Turns conversations into `Example`s. Can be pickled where the tokenizer can."""
 
     def __init__(self, spec: RendererSpec, tokenizer: "PreTrainedTokenizerFast") -> None:
+        """Raises ChatTemplateError where the template is broken, or the mask method can't work with it."""
         self.spec, self.tokenizer = spec, tokenizer
-        require_marks(spec.template)
-        self._bracketed = bracketed(spec.template)
-        self._named_tokens = dict(tokenizer.special_tokens_map)  # the property makes it anew each time
-        for template in (spec.template, self._bracketed):
-            _compile(template)
+        named_tokens = dict(tokenizer.special_tokens_map)  # the property makes it anew each time
+        self.template = ChatTemplate(spec.template, named_tokens, spec.pinned_date)
+        self.ends: TurnEnds | None = None
+        if spec.mask_method == BY_MARKS:
+            require_marks(spec.template)
+            marked = bracketed(spec.template)
+            self._bracketed = ChatTemplate(marked, named_tokens, spec.pinned_date, self.template.parts)
+        else:
+            self.ends = turn_ends(self.template, tokenizer)
 
     def __reduce__(self) -> tuple[type["ChatRenderer"], tuple[RendererSpec, Any]]:
         return ChatRenderer, (self.spec, self.tokenizer)
@@ -76,12 +90,12 @@ class ChatRenderer:
         """The examples of some conversations, in their order; in place of one that can't be used, the reason."""
         results: list[Example | Unusable] = []
         places: list[int] = []
-        rendered: list[tuple[Conversation, str, list[tuple[int, int]]]] = []
+        rendered: list[tuple[Conversation, str, list[Turn]]] = []
         for place, conversation in enumerate(conversations):
             try:
                 if isinstance(conversation, Unusable):
                     raise conversation
-                rendered.append((conversation, *self._text_and_spans(conversation)))
+                rendered.append((conversation, *self._text_and_turns(conversation)))
                 places.append(place)
                 results.append(Unusable())
             except Unusable as reason:
@@ -89,18 +103,22 @@ class ChatRenderer:
         if not rendered:
             return results
         encoded = self._encode([text for _, text, _ in rendered])
-        for place, (conversation, text, spans), ids, encoding in zip(
+        for place, (conversation, text, turns), ids, encoding in zip(
             places, rendered, encoded["input_ids"], encoded.encodings, strict=True
         ):
             try:
-                results[place] = self._example(conversation, text, spans, ids, _characters(encoding))
+                results[place] = self._example(conversation, text, turns, ids, _characters(encoding))
             except Unusable as reason:
                 results[place] = reason
         return results
 
     def show(self, conversation: Conversation, start: str = "[[", end: str = "]]") -> str:
         """The conversation as the teacher sees it, its assistant tokens between `start` and `end`."""
-        text, _ = self._text_and_spans(conversation)
+        return self.look(conversation).text(start, end)
+
+    def look(self, conversation: Conversation) -> "MarkedConversation":
+        """The conversation as the teacher sees it, token by token. Raises Unusable where there is nothing to see."""
+        text, _ = self._text_and_turns(conversation)
         (example,) = self.render([conversation])
         if isinstance(example, Unusable):
             raise example
@@ -110,51 +128,40 @@ class ChatRenderer:
         # The text between two tokens belongs to the one before it; bytes of one character, to the last of them.
         begins = np.append(offsets[1:, 0], len(text))
         pieces = [text[max(first, 0) : max(first, past)] for first, past in zip(offsets[:, 0], begins, strict=True)]
-        return marked_text(pieces, marked, start, end)
+        return MarkedConversation(pieces, marked)
 
-    def _text_and_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
-        """The rendered text and the character spans of the assistant's turns that count."""
-        text, spans = self._all_spans(conversation)
-        if self.spec.turns == "last":
-            spans = spans[len(self._spans_before_last(conversation)) :]
-        return text, spans
+    def _text_and_turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
+        """The rendered text and the characters in it that are the assistant's, in the turns that count."""
+        text, turns = self._all_turns(conversation)
+        if self.spec.turns == "all":
+            return text, turns
+        if self.ends is not None:  # then each turn is one message's
+            return text, turns[-1:]
+        return text, turns[len(self._turns_before_last(conversation)) :]
 
-    def _spans_before_last(self, conversation: Conversation) -> list[tuple[int, int]]:
-        """The spans of all turns of the assistant but the last: those of the conversation that ends before it."""
+    def _turns_before_last(self, conversation: Conversation) -> list[Turn]:
+        """All turns but those of the last message of the assistant: those of the conversation that ends before it."""
         roles = [message.get("role") for message in conversation.messages]
         last = max((place for place, role in enumerate(roles) if role == "assistant"), default=0)
         if "assistant" not in roles[:last]:
             return []
-        return self._all_spans(replace(conversation, messages=conversation.messages[:last]))[1]
+        return self._all_turns(replace(conversation, messages=conversation.messages[:last]))[1]
 
-    def _all_spans(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
-        """The rendered text and the character spans that the template marks as the assistant's."""
+    def _all_turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
+        """The rendered text and the characters in it that are the assistant's."""
         messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
-        if self._wants_parts:
-            messages = with_parts(messages)
         if has_calls(messages) and self._wanted_arguments is not None:
             messages = with_arguments(messages, self._wanted_arguments)
-        text = self._rendered(self.spec.template, messages, conversation.tools)
-        return text, spans_in_brackets(self._rendered(self._bracketed, messages, conversation.tools), text)
-
-    @cached_property
-    def _wants_parts(self) -> bool:
-        return wants_parts(lambda messages: self._rendered(self.spec.template, messages, None))
+        tools = conversation.tools
+        text = self.template.render(messages, tools)
+        if self.ends is not None:
+            return text, DERIVED[self.spec.mask_method](self.template, self.ends, messages, tools, text)
+        spans = spans_in_brackets(self._bracketed.render(messages, tools), text)
+        return text, [Turn(first, past) for first, past in spans]
 
     @cached_property
     def _wanted_arguments(self) -> type | None:
-        return wanted_arguments(lambda messages: self._rendered(self.spec.template, messages, None))
-
-    def _rendered(self, template: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        render, failures = _jinja()
-        if self.spec.pinned_date is not None:
-            # Each time, since transformers keeps compiled templates and another renderer may have another date.
-            _pin_date(template, date.fromisoformat(self.spec.pinned_date))
-        try:
-            texts, _ = render(conversations=[messages], tools=tools, chat_template=template, **self._named_tokens)
-        except failures as error:
-            raise Unusable(f"the chat template refuses it: {str(error) or type(error).__name__}") from error
-        return texts[0]
+        return wanted_arguments(self.template.render)
 
     def _encode(self, texts: list[str]) -> Any:
         """transformers' `BatchEncoding`. Offsets are taken from its encodings one by one (`_characters`): those of a
@@ -164,9 +171,12 @@ class ChatRenderer:
         )
 
     def _example(
-        self, conversation: Conversation, text: str, spans: Sequence[tuple[int, int]], ids: list[int], characters: Int64
+        self, conversation: Conversation, text: str, turns: Sequence[Turn], ids: list[int], characters: Int64
     ) -> Example:
         input_ids = np.fromiter(ids, np.int32, len(ids))
+        spans = [(turn.first, turn.past) for turn in turns]
+        if self.ends is not None:
+            require_whole_tokens(turns, text, characters, input_ids, self.ends.ids)
         marked = marked_tokens(characters, spans)
         if self.spec.exclude_think_tokens:
             marked &= ~marked_tokens(characters, think_spans(text, spans))
@@ -177,6 +187,20 @@ class ChatRenderer:
         if not len(positions):
             raise Unusable(NO_ASSISTANT_TOKENS)
         return Example(conversation.index, input_ids, positions)
+
+
+@dataclass(frozen=True)
+class MarkedConversation:
+    """A rendered conversation to be looked at."""
+
+    pieces: list[str]
+    """Text by token; their join is the whole."""
+    marked: NDArray[np.bool_]
+    """Which tokens are the assistant's."""
+
+    def text(self, start: str = "[[", end: str = "]]") -> str:
+        """The whole, its assistant tokens between `start` and `end`."""
+        return marked_text(self.pieces, self.marked, start, end)
 
 
 class ConversationDataset:
@@ -215,15 +239,14 @@ def renderer_spec(
     end_ids: Sequence[int],
     pinned_date: str | None = None,
 ) -> RendererSpec:
-    """The renderer that the options ask for.
+    """The renderer that the options ask for, but for its mask method, which `choose_mask` finds.
 
     end_ids: the model's end tokens, left out with --exclude-end-tokens.   pinned_date: that of a resumed run.
-    Raises ChatTemplateError where there is no template, or it is broken, or marks no assistant tokens.
+    Raises ChatTemplateError where there is no template, or it is broken.
     """
     assert config.model is not None
     template = read_template(config, tokenizer)
-    require_marks(template)
-    _compile(template)
+    compiled(template)
     today = date.today().isoformat() if "strftime_now" in template else None
     spec = RendererSpec(config.model, revision, config.trust_remote_code, template, pinned_date or today)
     if not isinstance(config, ExtractionConfig):
@@ -234,21 +257,6 @@ def renderer_spec(
         turns=config.turns,
         end_ids=tuple(sorted(set(end_ids))) if config.exclude_end_tokens else (),
     )
-
-
-def read_template(config: SourceOptions, tokenizer: "PreTrainedTokenizerFast") -> str:
-    """The text of the chat template: of --chat-template, else of the tokenizer. Raises ChatTemplateError."""
-    if config.chat_template is not None:
-        try:
-            return Path(config.chat_template).expanduser().read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ChatTemplateError(f"--chat-template {config.chat_template} can't be read: {error}.") from error
-    try:
-        return tokenizer.get_chat_template()
-    except ValueError as error:
-        raise ChatTemplateError(
-            f"The tokenizer of {config.model} has no chat template. Pass one with --chat-template FILE."
-        ) from error
 
 
 def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
@@ -275,35 +283,3 @@ def _characters(encoding: "Encoding") -> Int64:
     """[T, 2] the first and the past-the-last character of each token."""
     offsets = encoding.offsets
     return np.fromiter(chain.from_iterable(offsets), np.int64, 2 * len(offsets)).reshape(-1, 2)
-
-
-@cache
-def _jinja() -> tuple[Callable[..., Any], tuple[type[Exception], ...]]:
-    """transformers' rendering function, and what it can raise for a conversation."""
-    import jinja2
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    return render_jinja_template, (*_TEMPLATE_FAILURES, jinja2.TemplateError)
-
-
-def _compile(template: str) -> Any:
-    """The compiled template, which transformers keeps. Raises ChatTemplateError where it isn't valid Jinja."""
-    import jinja2
-    from transformers.utils.chat_template_utils import _compile_jinja_template
-
-    try:
-        compiled = _compile_jinja_template(template)
-    except jinja2.TemplateError as error:
-        line = f" (line {error.lineno})" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        raise ChatTemplateError(
-            f"The chat template is not valid Jinja: {error}{line}. Mend it, or pass another with --chat-template FILE."
-        ) from error
-    if not isinstance(compiled.globals, dict):
-        # Jinja copies them for every rendering, which is slow where they are a chain of mappings.
-        compiled.globals = dict(compiled.globals)
-    return compiled
-
-
-def _pin_date(template: str, day: date) -> None:
-    """Make `strftime_now` in this template give `day`."""
-    _compile(template).globals["strftime_now"] = datetime(day.year, day.month, day.day).strftime

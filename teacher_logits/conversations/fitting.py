@@ -13,26 +13,6 @@ from teacher_logits.conversations.tools import Messages, from_json
 Render = Callable[[Messages], str]
 
 
-def wants_parts(render: Render) -> bool:
-    """Whether a template refuses or leaves out content that is text, and prints that of a list of parts."""
-    said = [{"role": "user", "content": "question1"}, {"role": "assistant", "content": "answer2"}]
-
-    def printed(text: str | None) -> bool:
-        return text is not None and "question1" in text and "answer2" in text
-
-    return not printed(_tried(render, said)) and printed(_tried(render, with_parts(said)))
-
-
-def with_parts(messages: Messages) -> Messages:
-    """The messages with each content as a list of one text part."""
-    return [
-        {**message, "content": [{"type": "text", "text": message["content"]}]}
-        if isinstance(message.get("content"), str)
-        else message
-        for message in messages
-    ]
-
-
 def has_calls(messages: Messages) -> bool:
     """Whether any tool is called."""
     return any(message.get("tool_calls") for message in messages)

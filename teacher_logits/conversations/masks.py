@@ -2,7 +2,7 @@
 
 Templates mark them with `{% generation %}` blocks, which give spans of characters; offsets of the tokenizer turn
 these into tokens. transformers' own mask is not used, because it marks everything to the end where a span ends on
-the first token or on a character without a token.
+the first token or on a character without a token. For templates without marks, `prefix` and `sentinel` derive spans.
 """
 
 import re
@@ -28,17 +28,37 @@ _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 NO_ASSISTANT_TOKENS = "no assistant tokens"
 
 
+MARK_IT = (
+    "Copy the template to a file, put {% generation %} ... {% endgeneration %} round the assistant's content and its "
+    "end-of-turn token, and pass it with --chat-template FILE."
+)
+"""What to do where no mask can be derived."""
+
+
 class Unusable(Exception):
     """A conversation that can't be used; its text is the reason, as it stands in skipped.jsonl."""
 
 
+class Unmarkable(Unusable):
+    """A conversation whose assistant tokens the run's method can't tell. `detail` shows where, in the template's own
+    words; it is no part of the reason, which many conversations share."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
+
+
+def has_marks(template: str) -> bool:
+    """Whether a template has a `{% generation %}` block."""
+    return _GENERATION_BLOCK.search(template) is not None
+
+
 def require_marks(template: str) -> None:
     """Raise ChatTemplateError where a template has no `{% generation %}` block, and so marks no assistant tokens."""
-    if not _GENERATION_BLOCK.search(template):
+    if not has_marks(template):
         raise ChatTemplateError(
-            "0 assistant tokens: the chat template has no {% generation %} markers, so nothing says which tokens are "
-            "the assistant's. Copy the template to a file, put {% generation %} ... {% endgeneration %} round the "
-            "assistant's content and its end-of-turn token, and pass it with --chat-template FILE."
+            "0 assistant tokens: the chat template has no {% generation %} markers, and --mask-source template takes "
+            f"nothing else. Leave that option out, or: {MARK_IT}"
         )
 
 

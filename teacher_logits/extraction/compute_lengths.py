@@ -14,7 +14,15 @@ import tyro
 import yaml
 
 from teacher_logits.batching import LengthTable, count_lengths
-from teacher_logits.conversations import ChatRenderer, load_tokenizer, open_source, renderer_spec, select_rows
+from teacher_logits.conversations import (
+    ChatRenderer,
+    choose_mask,
+    load_tokenizer,
+    log_mask_method,
+    open_source,
+    renderer_spec,
+    select_rows,
+)
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import OutputError
 from teacher_logits.extraction.summary import SHOWN_REASONS
@@ -75,9 +83,11 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
         raise OutputError(f"{repository.address} already holds a dataset. Choose another --output, or --force-restart.")
     identity = identify_teacher(config)
     tokenizer = load_tokenizer(identity.address, identity.commit, config.trust_remote_code)
-    renderer = ChatRenderer(renderer_spec(config, tokenizer, identity.commit, ()), tokenizer)
     source = open_source(config)
     log.info("reading %s", source.describe())
+    spec = choose_mask(renderer_spec(config, tokenizer, identity.commit, ()), tokenizer, config, source)
+    renderer = ChatRenderer(spec, tokenizer)
+    log_mask_method(renderer)
     rows = select_rows(source, config)
     table = count_lengths(source, rows, renderer, config.processes)
     order = np.argsort(-table.lengths, kind="stable")

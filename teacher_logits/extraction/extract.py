@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from teacher_logits.codec import Contents
-from teacher_logits.conversations import Unusable
 from teacher_logits.errors import NotConfirmedError
 from teacher_logits.extraction.batches import FittingBatches
 from teacher_logits.extraction.output import RunOutput
 from teacher_logits.extraction.postprocess import AsyncPostProcessor, prefetch
 from teacher_logits.extraction.prepare import PreparedRun, plan_rows, prepare_run
+from teacher_logits.extraction.preview import MaskPreview, mask_preview
 from teacher_logits.extraction.resume import find_stored_run, require_same_run
 from teacher_logits.extraction.stations import RowSink, batch_sampler, ready_batches
 from teacher_logits.extraction.stop import GracefulInterrupt, TimedShutdown, grace_seconds
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 MANY_SHARDS = 5000
 """From this many shards on, listing and loading a repository gets slow."""
 
-Confirm = Callable[[str], bool]
+Confirm = Callable[[MaskPreview], bool]
 
 
 def run_extraction(
@@ -39,8 +39,8 @@ def run_extraction(
 ) -> RunSummary:
     """Extract the teacher's logits for every selected conversation that the output doesn't hold yet.
 
-    stop: asked between batches whether to stop.   confirm: with --verify-mask, shown a marked conversation; returns
-    whether to go on. Raises TeacherLogitsErrors; what was computed until then is kept for --resume.
+    stop: asked between batches whether to stop.   confirm: with --verify-mask, shown a few marked conversations;
+    returns whether to go on. Raises TeacherLogitsErrors; what was computed until then is kept for --resume.
     """
     stop = stop or GracefulInterrupt()
     clock = TimedShutdown(config.max_runtime_minutes, _saving_seconds(config))
@@ -55,7 +55,7 @@ def run_extraction(
         run = prepare_run(config, stored)
         if stored is not None:
             require_same_run(stored, run.metadata, repository.address)
-        if config.verify_mask and confirm is not None and not confirm(marked_example(run)):
+        if config.verify_mask and confirm is not None and not confirm(mask_preview(run)):
             raise NotConfirmedError("Stopped before anything was extracted: what is marked was not confirmed.")
 
         output = RunOutput(run, stored, cache, repository)
@@ -114,17 +114,6 @@ def _saving_seconds(config: ExtractionConfig) -> float:
 def sampling_settings(config: ExtractionConfig, teacher: Teacher) -> SamplingSettings:
     """The sampler's part of the options."""
     return SamplingSettings(config.top_p, config.top_p_max_elements, config.sampled_n, config.seed, teacher.vocab_used)
-
-
-def marked_example(run: PreparedRun) -> str:
-    """The first usable conversation with its assistant tokens marked."""
-    for conversation in run.source.conversations(run.source.rows[:100]):
-        if not isinstance(conversation, Unusable):
-            try:
-                return run.renderer.show(conversation)
-            except Unusable:
-                continue
-    return "none of the first 100 conversations has assistant tokens"
 
 
 def _load(run: PreparedRun) -> Teacher:

@@ -16,13 +16,14 @@ from teacher_logits.conversations import (
     RendererSpec,
     Source,
     Unusable,
+    choose_mask,
     load_tokenizer,
+    log_mask_method,
     open_source,
     renderer_spec,
     select_rows,
     tokenizer_sha256,
 )
-from teacher_logits.conversations.chat import MASK_METHOD
 from teacher_logits.conversations.identity import text_sha256
 from teacher_logits.conversations.masks import NO_ASSISTANT_TOKENS
 from teacher_logits.errors import ChatTemplateError, DatasetError
@@ -111,6 +112,9 @@ def prepare_run(config: ExtractionConfig, stored: StoredRun | None) -> PreparedR
     spec = renderer_spec(config, tokenizer, identity.commit, sorted(end_ids), before.get("pinned_date"))
     source = open_source(config, kept("source_revision", "dataset", "dataset_revision"))
     log.info("reading %s", source.describe())
+    # A run keeps its method: another would mark other tokens.
+    method = kept("mask_method", "mask_source", "chat_template")
+    spec = dataclasses.replace(spec, mask_method=method) if method else choose_mask(spec, tokenizer, config, source)
     dtype = kept("model_dtype", "dtype")
     if dtype is None:
         dtype = str(resolve_dtype(config.dtype, resolve_device(config.device))).removeprefix("torch.")
@@ -125,7 +129,7 @@ def prepare_run(config: ExtractionConfig, stored: StoredRun | None) -> PreparedR
         "chat_template": spec.template,
         "chat_template_sha256": text_sha256(spec.template),
         "pinned_date": spec.pinned_date,
-        "mask_method": MASK_METHOD,
+        "mask_method": spec.mask_method,
         "turns": config.turns,
         "exclusions": [name for name in ("think_tokens", "end_tokens") if getattr(config, f"exclude_{name}")],
         "system_prompt": config.system_prompt,
@@ -146,7 +150,9 @@ def prepare_run(config: ExtractionConfig, stored: StoredRun | None) -> PreparedR
         },
     }
     metadata["fingerprint"] = fingerprint(metadata)
-    return PreparedRun(config, source, tokenizer, identity, spec, metadata)
+    run = PreparedRun(config, source, tokenizer, identity, spec, metadata)
+    log_mask_method(run.renderer)
+    return run
 
 
 def plan_rows(run: PreparedRun, done: Int64, skipped: SkippedLog) -> Plan:
@@ -205,8 +211,8 @@ def refuse_all(reasons: "Counter[str]") -> None:
     if set(reasons) == {NO_ASSISTANT_TOKENS}:
         raise ChatTemplateError(
             f"0 assistant tokens in the first {total:,} conversations: the template's generation markers "
-            "enclose nothing of them (or --exclude-think-tokens and --exclude-end-tokens leave nothing). Check it "
-            "with --verify-mask, or pass another with --chat-template FILE."
+            "enclose nothing of them (or --exclude-think-tokens and --exclude-end-tokens leave nothing). Leave the "
+            "markers aside with --mask-source prefix or sentinel, or pass another with --chat-template FILE."
         )
     raise DatasetError(
         f"None of the {total:,} conversations can be used: {found}. Check the columns and --max-seq-len."
@@ -222,6 +228,7 @@ def stored_options(config: ExtractionConfig) -> dict[str, Any]:
         force_restart=False,
         full_dataset=False,
         verify_mask=False,
+        verify_mask_only=False,
         config=None,
         trust_remote_code=False,
     ).as_dict()

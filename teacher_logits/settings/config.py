@@ -53,7 +53,9 @@ class ExtractionConfig(SourceOptions):
     exclude_end_tokens: Annotated[bool, RESULT] = False
     """Leave out end-of-turn and end-of-text tokens."""
     verify_mask: bool = False
-    """Print a conversation with its assistant tokens marked, and ask before going on where there is a terminal."""
+    """Print a few conversations with their assistant tokens marked, and ask before going on if on a terminal."""
+    verify_mask_only: bool = False
+    """Print them and stop: nothing is loaded, extracted or written."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, ..."""

@@ -3,13 +3,14 @@
 import dataclasses
 import os
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from teacher_logits.errors import SettingsError
 from teacher_logits.settings.options import RESULT, JsonCounts, Number, Text, is_counts, option, option_name
 
 _PATHS = ("model", "dataset", "output", "chat_template", "tokenized_dataset", "cache_dir", "config")
 """Options that are or may be paths on this machine, also of the classes that build on this one."""
+MASK_SOURCES = ("auto", "template", "prefix", "sentinel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,8 @@ class SourceOptions:
     """Column that numbers the conversations; by default original_index where there is one, else the row number."""
     chat_template: Annotated[Text, option(metavar="FILE"), RESULT] = None
     """A Jinja file to use instead of the tokenizer's own chat template."""
+    mask_source: Annotated[Literal["auto", "template", "prefix", "sentinel"], RESULT] = "auto"
+    """What tells the assistant's tokens. template: its {% generation %} marks; prefix, sentinel: what it prints."""
     limit: Number = None
     """Take at most this many conversations, or of each subject with --subject-col, before skipping unusable ones."""
     start_offset: Annotated[int, option(metavar="N")] = 0
@@ -74,6 +77,7 @@ class SourceOptions:
     def __post_init__(self) -> None:
         """Check each value alone. What is required together is checked by `require_complete`."""
         self._check(0 <= self.seed < 1 << 64, "seed", "0 to 2^64 - 1")
+        self._check(self.mask_source in MASK_SOURCES, "mask_source", f"one of {', '.join(MASK_SOURCES)}")
         self._check(self.start_offset >= 0, "start_offset", "at least 0")
         self._check(self.limit is None or self.limit >= 1, "limit", "at least 1")
         self._check_counts("sample_subject")

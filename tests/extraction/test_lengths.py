@@ -19,7 +19,7 @@ from teacher_logits.extraction.compute_lengths import LengthsConfig, compute_len
 from tests.extraction.runs import ForkServer, Place, stored_rows
 from tests.extraction.test_rows import Recomputed
 from tests.hub_server import Fault, HubServer
-from tests.tiny import message_rows, question_rows, write_jsonl
+from tests.tiny import UNMARKED, message_rows, question_rows, save_teacher, write_jsonl
 
 
 def lengths(place: Place, output: Path | str, **options: Any) -> LengthsConfig:
@@ -52,6 +52,12 @@ def test_sorted_with_lengths(place: Place, sorted_chat: Path):
     assert found == sorted(found, reverse=True) and len(set(found)) > 10
     header = yaml.safe_load((sorted_chat / "README.md").read_text().split("---\n")[1])
     assert header["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+
+
+def test_without_marks_the_lengths_are_the_same(place: Place, sorted_chat: Path, tmp_path: Path):
+    unmarked = dataclasses.replace(place, teacher=save_teacher(tmp_path / "unmarked", template=UNMARKED))
+    compute_lengths(lengths(unmarked, tmp_path / "sorted"))
+    assert rows_of(tmp_path / "sorted") == rows_of(sorted_chat)
 
 
 def test_sorted_dataset_gives_the_same_rows(place: Place, reference: Place, sorted_chat: Path):

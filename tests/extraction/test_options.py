@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from transformers import AutoTokenizer
 
 from teacher_logits.errors import DatasetError, InputError, NotConfirmedError, OutputError
 from teacher_logits.extraction.extract import run_extraction
+from teacher_logits.extraction.preview import MaskPreview, preview_mask
 from teacher_logits.shards import read_table, shard_schema
 from tests.extraction.runs import ForkServer, Place, stored_rows
 from tests.extraction.test_rows import Recomputed, check_row
-from tests.tiny import UNMARKED, message_rows, question_rows, save_teacher, write_jsonl
+from tests.tiny import UNMARKED, message_rows, messages, question_rows, save_teacher, write_jsonl
 
 PER_ENTRY = ("logsumexp", "token_logprob", "top_max", "sampled_min", "top_counts")
 
@@ -160,10 +162,28 @@ def test_shards_by_size(place: Place, reference: Place):
 
 
 def test_template_without_marks(place: Place, tmp_path: Path):
-    unmarked = dataclasses.replace(place, teacher=save_teacher(tmp_path / "unmarked", template=UNMARKED))
+    """The same rows as with marks, and a method that is kept."""
+    unmarked = dataclasses.replace(
+        place,
+        teacher=save_teacher(tmp_path / "unmarked", template=UNMARKED),
+        output=str(tmp_path / "unmarked-out"),
+        cache=tmp_path / "unmarked-cache",
+    )
+    place.run(limit=6), unmarked.run(limit=6)
+    assert stored_rows(unmarked.folder).equals(stored_rows(place.folder))
+    assert place.checkpoint["metadata"]["mask_method"] == "template"
+    assert unmarked.checkpoint["metadata"]["mask_method"] == "sentinel"
+    with pytest.raises(InputError, match=r"prefix: the template"):
+        unmarked.run(resume=True, mask_source="prefix")
+    assert unmarked.run(resume=True, limit=8).total_conversations == 8
+
+
+def test_template_whose_answers_cant_be_told(place: Place, tmp_path: Path):
+    changed = UNMARKED.replace("message['content']", "message['content'] | upper")
+    there = dataclasses.replace(place, teacher=save_teacher(tmp_path / "changed", template=changed))
     with pytest.raises(InputError, match=r"0 assistant tokens.*--chat-template FILE"):
-        unmarked.run()
-    assert not unmarked.folder.exists()
+        there.run()
+    assert not there.folder.exists()
 
 
 def test_own_template(place: Place, tmp_path: Path):
@@ -182,17 +202,42 @@ def test_verify_mask(place: Place, forks: ForkServer):
     """Where nobody can be asked the marked conversation is printed, and the run goes on; a no ends it untouched."""
     shown: list[str] = []
 
-    def decline(marked: str) -> bool:
-        shown.append(marked)
+    def decline(preview: MaskPreview) -> bool:
+        shown.append(preview.text())
         return False
 
     with pytest.raises(NotConfirmedError, match="before anything was extracted"):
         run_extraction(place.config(verify_mask=True), confirm=decline)
     assert not place.folder.exists()
     row = json.loads(place.data.read_text().splitlines()[0])
-    assert shown[0].endswith(f"<|im_start|>assistant\n[[{row['answer']}<|im_end|>]]\n")
+    assert f"<|im_start|>assistant\n[[{row['answer']}<|im_end|>]]\n" in shown[0]
+    assert re.match(r"assistant tokens by --mask-source template: \d\d% of the tokens of the first 30 ", shown[0])
+    assert "--- the first (index 0): " in shown[0] and "--- the longest (index " in shown[0]
     end = forks.run(*place.arguments("--verify-mask", "--limit", "2"))
     assert end.code == 0 and f"[[{row['answer']}<|im_end|>]]" in end.out and end.last_line == "complete"
+    again = forks.run(*place.arguments("--verify-mask-only", "--resume"))
+    assert again.code == 0 and f"[[{row['answer']}<|im_end|>]]" in again.out and "complete" not in again.out
+
+
+def test_verify_mask_only(place: Place, forks: ForkServer):
+    end = forks.run(*place.arguments("--verify-mask-only"))
+    assert end.code == 0 and "--- the longest" in end.out
+    assert not place.folder.exists() and not place.cache.exists()
+
+
+def test_verify_mask_shows_what_is_peculiar(place: Place, tmp_path: Path):
+    rows = [{"messages": messages("a", "b")}, {"messages": messages("c")}, {"messages": messages("c", "d", "e", "f")}]
+    rows += [{"messages": messages("g", "<think>h</think>i")}, {"messages": messages("j" * 90, "k")}]
+    there = dataclasses.replace(place, data=write_jsonl(tmp_path / "chat.jsonl", rows))
+    preview = preview_mask(there.config())
+    titles = [title for title, _ in preview.shown]
+    assert titles == [
+        "the first (index 0)",
+        "one with several turns (index 2)",
+        "one with tools or thoughts (index 3)",
+        "the longest (index 4)",
+    ]
+    assert preview.skipped == {"no assistant message": 1} and "1 of them can't be used" in preview.text()
 
 
 @pytest.mark.parametrize("lengths", [{}, {"length_col": "length"}])

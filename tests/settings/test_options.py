@@ -108,6 +108,7 @@ BAD_VALUES = [
     ("sampled_n", 0, "--sampled-n"),
     ("seed", -1, "--seed"),
     ("seed", 2**64, "--seed"),
+    ("mask_source", "generation", "--mask-source"),
     ("start_offset", -1, "--start-offset"),
     ("upload_every", 0, "--upload-every"),
     ("hub_retry_seconds", -1, "--hub-retry-seconds"),
@@ -282,7 +283,8 @@ def test_options_cant_be_changed_afterwards():
 def test_options_that_change_the_result():
     source = {"dataset", "split", "dataset_config", "dataset_revision", "data_files"}
     source |= {"user_col", "assistant_col", "messages_col", "input_col", "system_col", "tools_col", "system_prompt"}
-    rendering = {"index_col", "chat_template", "turns", "exclude_think_tokens", "exclude_end_tokens", "store_tokens"}
+    rendering = {"index_col", "chat_template", "mask_source", "turns", "store_tokens"}
+    rendering |= {"exclude_think_tokens", "exclude_end_tokens"}
     teacher = {"model", "revision", "dtype"}
     sampling = {"top_p", "top_p_max_elements", "sampled_n", "vocab_limit", "seed"}
     assert set(result_options()) == source | rendering | teacher | sampling

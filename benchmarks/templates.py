@@ -1,0 +1,185 @@
+"""How the assistant's tokens are found in real chat templates, and whether what is marked is right.
+
+    python -m benchmarks.templates --templates FOLDER --tokenizer FOLDER
+
+The folder of templates holds `index.json`, a list of objects whose `path` names a file in it. Each template is tried
+with the tokenizer, after the special tokens that it prints were added to it. What is marked is judged by decoding it,
+with nothing of the program's own way of finding it: each run of marked tokens has to be one answer and at most one
+special token behind it, in their order, and no answer may be missing. Where a template has marks of its own, they are
+taken as they are; they may include more of a turn, such as empty thoughts.
+"""
+
+import copy
+import dataclasses
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from benchmarks.measuring import print_table
+from teacher_logits.conversations import ChatRenderer, RendererSpec, Unusable
+from teacher_logits.conversations.choosing import with_mask_method
+from teacher_logits.errors import ChatTemplateError
+from teacher_logits.records import Conversation, Example
+
+SPECIAL = re.compile(
+    r"<\|[^|<>\s'\"{}]{1,40}\|>|<｜[^｜<>\s'\"{}]{1,40}｜>|\[\|\w{1,40}\|\]|</?s>|\[/?[A-Z_]{3,40}\]"
+    r"|<(?:start|end)_of_\w+>|</?think>|<sep>|<(?:bos|eos|sop|eop)>|\[gMASK\]|<seed:\w+>|\]~!?b\[|\[e~\[|<turn\|>"
+)
+"""What templates print that is one token of their own model's tokenizer."""
+DATE = "2024-07-01"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Try every chat template of a folder."""
+
+    templates: str
+    """Folder with the templates and index.json."""
+    tokenizer: str
+    """Folder of a tokenizer."""
+    only: str = ""
+    """Only templates whose name holds this."""
+    show: bool = False
+    """Print what is marked, too."""
+
+
+def conversations() -> dict[str, Conversation]:
+    """One of each kind, by its name. One answer is said twice, and one is part of another."""
+
+    def said(*texts: str, system: str | None = None) -> list[dict[str, Any]]:
+        turns = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
+        return ([{"role": "system", "content": system}] if system else []) + turns
+
+    three = (
+        "What is 2 + 2?",
+        "It is four.",
+        "And once more?",
+        "It is four.",
+        "Thanks, and\nin words?",
+        "four\n\n- é 🙂",
+    )
+    thoughts = ("Why?", "<think>\nLet me see.\n</think>\n\nBecause.", "How?", "<think>\nHm.\n</think>\n\nLike that.")
+    kinds = {
+        "one turn": said(*three[:2]),
+        "three turns": said(*three),
+        "system + three turns": said(*three, system="Be brief."),
+        "thinking": said(*thoughts, "And?", "<think>\nSo.\n</think>\n\nNothing."),
+    }
+    return {name: Conversation(number, messages) for number, (name, messages) in enumerate(kinds.items())}
+
+
+def with_specials_of(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedTokenizerFast:
+    """A copy of the tokenizer that has the special tokens of a template's own model."""
+    own = copy.deepcopy(tokenizer)
+    found = set(SPECIAL.findall(template))
+    if "bos_token" in template:
+        own.bos_token = "<s>"
+        found.add("<s>")
+    if "eos_token" in template:
+        own.eos_token = next((each for each in ("<|im_end|>", "</s>") if each in found), "</s>")
+        found.add(own.eos_token)
+    own.add_special_tokens({"additional_special_tokens": sorted(found)}, replace_extra_special_tokens=False)
+    return own
+
+
+def judge(example: Example, messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerFast, method: str) -> str:
+    """What is marked, judged by its text: "right", "as marked" by the template (which may include more of the turn),
+    or what is wrong with it."""
+    runs = np.split(example.positions, np.flatnonzero(np.diff(example.positions) > 1) + 1)
+    texts = [tokenizer.decode(example.input_ids[run], skip_special_tokens=False) for run in runs]
+    answers = [message["content"] for message in messages if message["role"] == "assistant"]
+    if len(texts) != len(answers):
+        return f"wrong: {len(texts)} runs for {len(answers)} answers"
+    rests = [_rest(text, answer) for text, answer in zip(texts, answers, strict=True)]
+    specials = {None: 0, "": 0} | dict.fromkeys(tokenizer.all_special_tokens, 1)
+    if all(rest in specials and rest is not None for rest in rests):
+        ended = sum(specials[rest] for rest in rests)
+        return "right" if ended == len(answers) else f"right, {ended} of {len(answers)} end tokens printed"
+    spoken = [re.sub("(?s)<think>.*</think>", "", answer).strip() for answer in answers]
+    others = [message["content"] for message in messages if message["role"] != "assistant"]
+    if (
+        method == "template"
+        and all(answer in text for text, answer in zip(texts, spoken, strict=True))
+        and not any(other in text for text in texts for other in others)
+    ):
+        return "as marked"
+    return f"wrong: {texts}"
+
+
+def _rest(text: str, answer: str) -> str | None:
+    """What a run holds behind the answer, without white space (templates print some round thoughts); None if it
+    doesn't begin with the answer."""
+    letters, wanted = "".join(text.split()), "".join(answer.split())
+    return letters.removeprefix(wanted) if letters.startswith(wanted) else None
+
+
+def tried(template: str, tokenizer: PreTrainedTokenizerFast, chat: Conversation, show: bool) -> tuple[str, str, int]:
+    """Method, verdict and marked tokens of one conversation, as a run would have them that begins with it."""
+    spec = RendererSpec("trial", None, False, template, DATE if "strftime_now" in template else None)
+    try:
+        spec = with_mask_method(spec, tokenizer, "auto", [chat])
+        renderer = ChatRenderer(spec, tokenizer)
+    except ChatTemplateError as error:
+        return "", f"refused: {error}", 0
+    (example,) = renderer.render([chat])
+    if isinstance(example, Unusable):
+        return spec.mask_method, f"refused: {example}", 0
+    if show:
+        print(renderer.show(chat))
+    return spec.mask_method, judge(example, chat.messages, tokenizer, spec.mask_method), len(example.positions)
+
+
+def main() -> None:
+    """Print a line for each template, and how many of them are right."""
+    options = tyro.cli(Options, prog="python -m benchmarks.templates")
+    folder = Path(options.templates)
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
+    chats = conversations()
+    totals: dict[str, Counter[str]] = {kind: Counter() for kind in chats}
+    rows, remarks = [], []
+    for entry in json.loads((folder / "index.json").read_text(encoding="utf-8")):
+        if "path" not in entry or options.only not in entry["path"]:
+            continue  # the first: the same text as another's
+        template = (folder / entry["path"]).read_text(encoding="utf-8")
+        own = with_specials_of(tokenizer, template)
+        name = entry["path"].removesuffix(".jinja")
+        cells = []
+        for kind, chat in chats.items():
+            method, verdict, tokens = tried(template, own, chat, options.show)
+            totals[kind][verdict.partition(":")[0].partition(",")[0]] += 1
+            cells.append(f"{method}: {tokens}, {verdict.partition(':')[0]}" if tokens else "refused")
+            if verdict.startswith(("refused", "wrong")):
+                remarks.append((name, kind, _reason(verdict)))
+        rows.append((name, *cells))
+    verdicts = ("right", "as marked", "refused", "wrong")
+    print_table(
+        ("conversation", *verdicts), [(kind, *(count[each] for each in verdicts)) for kind, count in totals.items()]
+    )
+    print()
+    print_table(("template", *chats), rows)
+    print()
+    print_table(("refused or wrong", "conversations", "why"), _grouped(remarks))
+
+
+def _reason(verdict: str) -> str:
+    """The verdict in a table's cell, without the advice that all refusals end with."""
+    why = verdict.removeprefix("refused: ").partition(" Copy the template")[0]
+    return why.replace("|", "&#124;").replace("<", "&lt;").replace("\n", " ")
+
+
+def _grouped(remarks: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The remarks with those about one template that say the same as one."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for name, kind, why in remarks:
+        together.setdefault((name, why), []).append(kind)
+    return [(name, ", ".join(kinds), why) for (name, why), kinds in together.items()]
+
+
+if __name__ == "__main__":
+    main()

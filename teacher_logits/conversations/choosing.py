@@ -1,0 +1,126 @@
+"""Which way of finding the assistant's tokens a run takes, for all of its conversations."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from teacher_logits.conversations.chat import BY_MARKS, DERIVED, ChatRenderer, RendererSpec
+from teacher_logits.conversations.masks import MARK_IT, Unmarkable, Unusable, has_marks
+from teacher_logits.conversations.source import Source
+from teacher_logits.errors import ChatTemplateError
+from teacher_logits.records import Conversation, Example
+from teacher_logits.settings import SourceOptions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+
+TRIED = 20
+"""Conversations at the beginning of the split that decide, whichever are selected: so a run with another --limit
+decides the same."""
+
+_SAID = ("one and two", "three, four", "five and six", "seven, eight", "nine and ten", "eleven, twelve")
+_PLAIN = [
+    Conversation(0, [{"role": ("user", "assistant")[place % 2], "content": _SAID[place]} for place in range(turns)])
+    for turns in (2, 6)
+]
+"""Ordinary conversations of one and three turns."""
+
+_IN_WORDS = {
+    BY_MARKS: "what the template marks with {% generation %}",
+    "prefix": "what the template adds for an answer after its generation prompt (it has no marks)",
+    "sentinel": "where the template prints an answer's text, and the token that ends the turn (it has no marks)",
+}
+
+
+def choose_mask(
+    spec: RendererSpec, tokenizer: "PreTrainedTokenizerFast", config: SourceOptions, source: Source
+) -> RendererSpec:
+    """The spec with the mask method that --mask-source, the template and the first conversations lead to.
+
+    auto takes the template's marks where it has any, else of the derived methods the one that can tell the turns of
+    more conversations. Raises ChatTemplateError where there is none.
+    """
+    first = list(source.conversations(np.arange(min(TRIED, len(source.dataset)))))
+    return with_mask_method(spec, tokenizer, config.mask_source, first)
+
+
+def with_mask_method(
+    spec: RendererSpec,
+    tokenizer: "PreTrainedTokenizerFast",
+    mask_source: str,
+    first: Sequence[Conversation | Unusable],
+) -> RendererSpec:
+    """`choose_mask` for conversations that are read already."""
+    if mask_source == BY_MARKS or (mask_source == "auto" and has_marks(spec.template)):
+        return replace(spec, mask_method=BY_MARKS)
+    methods = list(DERIVED) if mask_source == "auto" else [mask_source]
+    trials = [_try(spec, tokenizer, method, first) for method in methods]
+    best = max(trials, key=lambda trial: (trial.usable, trial.plain))  # the first of equals
+    if best.refusals and not best.usable:
+        reasons = "; ".join(trial.why() for trial in trials if trial.refusals)
+        raise ChatTemplateError(
+            "0 assistant tokens: the chat template has no {% generation %} markers to go by, and they can't be told "
+            f"from what it prints ({reasons}). {MARK_IT}"
+        )
+    return replace(spec, mask_method=best.method)
+
+
+def log_mask_method(renderer: ChatRenderer) -> None:
+    """Say how the assistant's tokens are found, and what looks wrong about the template."""
+    method, ends = renderer.spec.mask_method, renderer.ends
+    log.info("assistant tokens (--mask-source %s): %s", method, _IN_WORDS[method])
+    if ends is None:
+        return
+    if ends.not_tokens:
+        log.warning(
+            "the chat template prints %s, which this tokenizer cuts into several tokens; if it was made for another "
+            "model, pass the right one with --chat-template",
+            ", ".join(ends.not_tokens),
+        )
+    if not ends.ids:
+        log.warning(
+            "the chat template ends the assistant's turns with no special token, so that none is extracted, and a "
+            "student won't learn when to stop"
+        )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a method makes of the first conversations."""
+
+    method: str
+    usable: int
+    """Of the first conversations."""
+    plain: int
+    """Of `_PLAIN`."""
+    refusals: list[Unusable]
+    """Those of the first conversations that are the method's, else of `_PLAIN` where it takes none."""
+
+    def why(self) -> str:
+        """The first thing it could not do, with the template's own words."""
+        refusal = self.refusals[0]
+        detail = refusal.detail if isinstance(refusal, Unmarkable) else ""
+        return f"{self.method}: {refusal}" + (f": {detail}" if detail else "")
+
+
+def _try(
+    spec: RendererSpec, tokenizer: "PreTrainedTokenizerFast", method: str, first: Sequence[Conversation | Unusable]
+) -> _Trial:
+    # What is left out of a mask afterwards says nothing of the method.
+    spec = replace(spec, mask_method=method, exclude_think_tokens=False, end_ids=())
+    renderer = ChatRenderer(spec, tokenizer)
+    found, plain = renderer.render(first), renderer.render(_PLAIN)
+    refusals: list[Unusable] = [each for each in found if isinstance(each, Unmarkable)]
+    if not any(isinstance(each, Example) for each in plain):
+        refusals += [each for each in plain if isinstance(each, Unusable)]
+    return _Trial(
+        method,
+        sum(isinstance(each, Example) for each in found),
+        sum(isinstance(each, Example) for each in plain),
+        refusals,
+    )

@@ -1,0 +1,201 @@
+"""How a template ends the assistant's turns, and what every derived mask must hold to.
+
+A derived mask marks of each turn the message's text and the turn's own end token, with the white space between them.
+Which special token ends a turn, and is not the beginning of the next one's header, is found out once for a template
+from a few renderings of its own (`turn_ends`).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from teacher_logits.conversations.masks import MARK_IT, Unmarkable, Unusable
+from teacher_logits.conversations.template import PROBE_TOOLS, ChatTemplate, Messages, Tools
+from teacher_logits.errors import ChatTemplateError
+from teacher_logits.records import Int32, Int64
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_USER, _ANSWER, _USER_2, _ANSWER_2 = "prqone", "prqtwo", "prqthree", "prqfour"
+_LOOKS_SPECIAL = re.compile(
+    r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|\[\|\w{1,40}\|\]|</?s>|\[/?[A-Z_]{3,40}\]|<(?:start|end)_of_\w+>"
+)
+_SPACE = re.compile(r"\s*")
+_STRIPPED_OF = (None, "\n")
+"""What templates take off both or one of the ends of a text: white space, or line ends."""
+
+
+class Turn(NamedTuple):
+    """The marked characters of one turn."""
+
+    first: int
+    past: int
+    end: str | None = None
+    """The special token that `past` stands behind; None where the turn has none."""
+
+
+@dataclass(frozen=True)
+class TurnEnds:
+    """The special tokens that end the assistant's turns."""
+
+    last: str | None
+    """Behind an answer that nothing follows."""
+    between: str | None
+    """Behind an answer that a user's message follows."""
+    ids: Mapping[str, int]
+    """Of these tokens."""
+    not_tokens: tuple[str, ...] = ()
+    """What looks like a special token in the template's own text, but is several tokens of this tokenizer."""
+
+    def close(self, text: str, first: int, past: int, is_last: bool) -> Turn:
+        """The turn whose message stands at `first` to `past`, with its end token where one follows."""
+        allowed = (self.last, self.between) if is_last or self.between is not None else ()
+        place = _SPACE.match(text, past)
+        assert place is not None
+        for end in allowed:
+            if end is not None and text.startswith(end, place.end()):
+                return Turn(first, place.end() + len(end), end)
+        return Turn(first, past)
+
+    def said_more(self, behind: str) -> bool:
+        """Whether what is printed behind a turn is more than white space and special tokens."""
+        for end in self.ids:
+            behind = behind.replace(end, "")
+        return bool(_LOOKS_SPECIAL.sub("", behind).strip())
+
+
+def turn_ends(template: ChatTemplate, tokenizer: "PreTrainedTokenizerFast") -> TurnEnds:
+    """How the template ends turns. Raises ChatTemplateError where it renders nothing that would show it, or ends them
+    with something that looks like a special token and isn't one here."""
+    user, answer = {"role": "user", "content": _USER}, {"role": "assistant", "content": _ANSWER}
+    two = [user, answer, {**user, "content": _USER_2}, {**answer, "content": _ANSWER_2}]
+    once, tools = _rendered_somehow(template, two[:2])
+    ids = special_tokens(tokenizer)
+    before, _, tail = once.rpartition(_ANSWER)
+    not_tokens = _not_tokens(once.replace(_USER, " ").replace(_ANSWER, " "), tokenizer)
+    looks = _LOOKS_SPECIAL.match(tail.lstrip())
+    if looks and looks[0] in not_tokens:
+        raise ChatTemplateError(
+            f"0 assistant tokens: the chat template ends the assistant's turns with {looks[0]}, which is not a token "
+            "of this tokenizer, so the template was made for another one. Pass the model's own with --chat-template "
+            "FILE, or one whose assistant turns are marked with {% generation %} ... {% endgeneration %}."
+        )
+    eos = tokenizer.eos_token
+    last = first_special(tail, ids)
+    opening = max(((before.rfind(token), len(token), token) for token in ids if token in before), default=None)
+    if last is not None and opening is not None and last == opening[2] and last != eos:
+        last = None  # a header that the template prints behind everything
+    between = _between(template, two, tools, ids, {last, eos}, {tokenizer.bos_token} - {last})
+    own = {token: ids[token] for token in (last, between) if token is not None}
+    return TurnEnds(last, between, own, tuple(not_tokens))
+
+
+def _rendered_somehow(template: ChatTemplate, messages: Messages) -> tuple[str, Tools]:
+    """A rendering that shows the answer, and the tools it took."""
+    reason = "it drops the assistant's text"
+    for tools in (None, PROBE_TOOLS):
+        try:
+            text = template.render(messages, tools)
+        except Unusable as refusal:
+            reason = str(refusal)
+            continue
+        if _ANSWER in text:
+            return text, tools
+    raise ChatTemplateError(
+        f"0 assistant tokens: the chat template has no {{% generation %}} markers, and can't be tried on a question "
+        f"and an answer ({reason}). {MARK_IT}"
+    )
+
+
+def _between(
+    template: ChatTemplate,
+    messages: Messages,
+    tools: Tools,
+    ids: Mapping[str, int],
+    ends: set[str | None],
+    never: set[str | None],
+) -> str | None:
+    """The token that ends an answer which a user's message follows; None where the first special token behind it
+    belongs to the next turn's header. ends: tokens that are known to end something.   never: that end nothing."""
+    try:
+        before, _, behind = template.render(messages, tools).partition(_ANSWER)
+    except Unusable:
+        return None
+    found = first_special(behind.partition(_USER_2)[0], ids)
+    if found is None or found in never:
+        return None
+    if found not in before:  # in which a user's header has stood already
+        return found
+    with suppress(Unusable):
+        # Where a turn's end depends on what follows, the user's turns show what ends turns.
+        ends = ends | {first_special(template.render(messages[:1], tools).rpartition(_USER)[2], ids)}
+    return found if found in ends else None
+
+
+def special_tokens(tokenizer: "PreTrainedTokenizerFast") -> dict[str, int]:
+    """The special tokens of a tokenizer, by their text; also those that only look it, as some end turns."""
+    added = {
+        token.content: number
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special or _LOOKS_SPECIAL.fullmatch(token.content)
+    }
+    return {**dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)), **added}
+
+
+def first_special(text: str, specials: Iterable[str]) -> str | None:
+    """The special token that a text begins with, after white space; None where it begins with something else."""
+    text = text.lstrip()
+    return max((token for token in specials if token and text.startswith(token)), key=len, default=None)
+
+
+def _not_tokens(text: str, tokenizer: "PreTrainedTokenizerFast") -> list[str]:
+    return [
+        printed
+        for printed in dict.fromkeys(_LOOKS_SPECIAL.findall(text))
+        if len(tokenizer.encode(printed, add_special_tokens=False)) != 1
+    ]
+
+
+def assistant_text(message: Mapping[str, Any]) -> str:
+    """An assistant message's content; empty where it only calls tools. Raises Unmarkable where it has none."""
+    content = message.get("content")
+    if content is not None and not isinstance(content, str):
+        raise Unmarkable("an assistant message whose content is not text")
+    if not (content or "").strip():
+        if not message.get("tool_calls"):
+            raise Unmarkable("an assistant message without text")
+        return ""
+    return str(content)
+
+
+def as_printed(content: str) -> list[str]:
+    """A content and what templates make of it by stripping."""
+    stripped = [
+        strip(content, characters) for characters in _STRIPPED_OF for strip in (str.strip, str.lstrip, str.rstrip)
+    ]
+    return list(dict.fromkeys([content, *stripped]))
+
+
+def require_whole_tokens(
+    turns: Sequence[Turn], text: str, offsets: Int64, input_ids: Int32, ids: Mapping[str, int]
+) -> None:
+    """Raise Unmarkable where a token lies across the edge of a turn, or a turn's end is not the token it should be.
+
+    White space that shares a token with the turn's first or last letters is part of that token.
+    """
+    for first, past, end in turns:
+        inside = np.flatnonzero((offsets[:, 0] < past) & (offsets[:, 1] > first))
+        if not len(inside):
+            raise Unmarkable("an assistant message without a token")
+        start, stop = int(offsets[inside, 0].min()), int(offsets[inside, 1].max())
+        if text[start:first].strip() or text[past:stop].strip():
+            raise Unmarkable(
+                "a token lies across the edge of the assistant's turn", repr(text[start:first] + text[past:stop])
+            )
+        if end is not None and input_ids[inside[-1]] != ids[end]:
+            raise Unmarkable("the token that should end a turn is another one", repr(end))
