@@ -16,7 +16,8 @@ _ASKING = (429, 503)
 def bound_patience() -> None:
     """Have the client give up connections that fell silent, and refusals that ask for a long wait.
 
-    Left to itself it waits for ever for the first, and for as long as it is told after the second.
+    Left to itself it waits for ever for the first, and for as long as it is told after the second. This holds for all
+    that the process asks of the Hub from now on.
     """
     session = get_session()
     if session.timeout.read is None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, close_session, constants
 
 from tests.hub_server import HubServer
 
@@ -20,6 +20,7 @@ def server() -> Iterator[HubServer]:
 def api(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> HfApi:
     """The real client with the server's token. Xet is switched off as HF_HUB_DISABLE_XET=1 would."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    close_session()  # it is shared in the process, and runs bound its patience
     return HfApi(endpoint=server.endpoint, token=server.token)
 
 
