@@ -5,14 +5,10 @@ prints with the answer, and that is the beginning of the whole: then the differe
 would have to write.
 """
 
-from typing import Any
-
 from teacher_logits.conversations.masks import Unmarkable
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools
-from teacher_logits.conversations.turns import Turn, TurnEnds, as_printed, assistant_text
+from teacher_logits.conversations.turns import Turn, TurnEnds, as_printed, assistant_text, require_nothing_beside
 
-_SPEAKING = {"tool_calls", "function_call", "reasoning_content", "reasoning", "thinking"}
-"""What an assistant's message can say besides its content."""
 _SHOWN = 40
 """Characters that are shown of what departs."""
 
@@ -20,6 +16,7 @@ _SHOWN = 40
 def prefix_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, tools: Tools, text: str) -> list[Turn]:
     """The turns of a conversation whose rendering is `text`. Raises Unmarkable where they can't be told."""
     turns = []
+    require_nothing_beside(template, messages, tools, text)
     for place, message in enumerate(messages):
         if message.get("role") != "assistant":
             continue
@@ -37,33 +34,21 @@ def prefix_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, too
                 _departure(upto, text, "last", "followed"),
             )
         first, past = len(before), len(upto)
-        turns.append(_turn(ends, message, content, upto[first:past], first, text, place == len(messages) - 1))
+        turns.append(_turn(ends, content, upto[first:past], first, text, place == len(messages) - 1))
     return turns
 
 
-def _turn(
-    ends: TurnEnds, message: dict[str, Any], content: str, printed: str, first: int, text: str, is_last: bool
-) -> Turn:
+def _turn(ends: TurnEnds, content: str, printed: str, first: int, text: str, is_last: bool) -> Turn:
     """The turn that is `printed` from the character `first` of the text on."""
-    found = _place_of(content, printed) if content else None
+    found = _place_of(content, printed)
     if found is not None:
         turn = ends.close(text, first + found[0], first + found[1], is_last)
-        if not ends.said_more(printed[turn.past - first :]):
+        behind = printed[turn.past - first :]
+        # An end token further on shows that something stands between, though it may look like the answer's beginning.
+        cut_short = turn.end is None and any(end in behind for end in ends.ids)
+        if not cut_short and not ends.said_more(behind):
             return turn
-    if not message.keys() & _SPEAKING:
-        raise Unmarkable(
-            "the template prints other text in an answer than the message's", repr(printed.strip()[:_SHOWN])
-        )
-    # Thoughts of their own, tool calls: nothing but this message is printed here, and all of it is the model's to say.
-    body = printed.rstrip()
-    if content and not any(each and each in body for each in as_printed(content)):
-        raise Unmarkable("the template leaves out the text of an answer", repr(body[:_SHOWN]))
-    first += len(printed) - len(printed.lstrip())
-    past = first + len(body.lstrip())
-    end = next((each for each in (ends.last, ends.between) if each is not None and body.endswith(each)), None)
-    if end is None and any(each in body.replace(content, "") for each in ends.ids):
-        raise Unmarkable("the template prints text behind the token that ends an answer", repr(body[-_SHOWN:]))
-    return Turn(first, past, end) if end else ends.close(text, first, past, is_last)
+    raise Unmarkable("the template prints other text in an answer than the message's", repr(printed.strip()[:_SHOWN]))
 
 
 def _place_of(content: str, printed: str) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from itertools import count
 
 from teacher_logits.conversations.masks import Unmarkable
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools
-from teacher_logits.conversations.turns import Turn, TurnEnds, as_printed, assistant_text
+from teacher_logits.conversations.turns import Turn, TurnEnds, as_printed, assistant_text, require_nothing_beside
 
 _SHOWN = 40
 """Characters that are shown of what departs."""
@@ -18,11 +18,9 @@ _SHOWN = 40
 def sentinel_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, tools: Tools, text: str) -> list[Turn]:
     """The turns of a conversation whose rendering is `text`. Raises Unmarkable where they can't be told."""
     answers = {
-        place: content
-        for place, message in enumerate(messages)
-        if message.get("role") == "assistant" and (content := assistant_text(message))
+        place: assistant_text(message) for place, message in enumerate(messages) if message.get("role") == "assistant"
     }
-    _require_nothing_beside(template, messages, tools, text)
+    require_nothing_beside(template, messages, tools, text)
     said = str(messages)
     word = next(each for number in count() if (each := f"qzx{number}v") not in text and each not in said)
     replaced = [
@@ -42,18 +40,6 @@ def sentinel_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, t
     return [
         ends.close(text, *span, is_last=place == len(messages) - 1) for place, span in zip(answers, spans, strict=True)
     ]
-
-
-def _require_nothing_beside(template: ChatTemplate, messages: Messages, tools: Tools, text: str) -> None:
-    """Raise Unmarkable where an assistant's message prints more than its content: the words would not show it."""
-    plain: Messages = [
-        {key: message[key] for key in ("role", "content") if key in message}
-        if message.get("role") == "assistant"
-        else message
-        for message in messages
-    ]
-    if plain != messages and template.render(plain, tools) != text:
-        raise Unmarkable("an answer has more than its content, such as tool calls or thoughts of their own")
 
 
 def _places(text: str, pieces: list[str], answers: list[str]) -> list[tuple[int, int]]:

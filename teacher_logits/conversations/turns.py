@@ -162,15 +162,26 @@ def _not_tokens(text: str, tokenizer: "PreTrainedTokenizerFast") -> list[str]:
 
 
 def assistant_text(message: Mapping[str, Any]) -> str:
-    """An assistant message's content; empty where it only calls tools. Raises Unmarkable where it has none."""
+    """An assistant message's content. Raises Unmarkable where it has none, as where it only calls tools."""
     content = message.get("content")
     if content is not None and not isinstance(content, str):
         raise Unmarkable("an assistant message whose content is not text")
     if not (content or "").strip():
-        if not message.get("tool_calls"):
-            raise Unmarkable("an assistant message without text")
-        return ""
+        raise Unmarkable("an assistant message without text")
     return str(content)
+
+
+def require_nothing_beside(template: ChatTemplate, messages: Messages, tools: Tools, text: str) -> None:
+    """Raise Unmarkable where an assistant's message prints more than its content, such as thoughts of their own or tool
+    calls: what of that the model has to say, and where it ends, can't be told from the text."""
+    plain: Messages = [
+        {key: message[key] for key in ("role", "content") if key in message}
+        if message.get("role") == "assistant"
+        else message
+        for message in messages
+    ]
+    if plain != messages and template.render(plain, tools) != text:
+        raise Unmarkable("an answer has more than its content, such as tool calls or thoughts of their own")
 
 
 def as_printed(content: str) -> list[str]:

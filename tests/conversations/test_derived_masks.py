@@ -217,10 +217,9 @@ class TestMoreThanContent:
     def test_thoughts_of_their_own(self) -> None:
         said = messages("a", "b")
         said[1]["reasoning_content"] = "hm"
-        assert marked(self.TEMPLATE, "prefix", said) == ["<think>\nhm\n</think>\n\nb<|im_end|>"]
-        assert "more than its content" in marked(self.TEMPLATE, "sentinel", said)
+        for method in METHODS:
+            assert "more than its content" in marked(self.TEMPLATE, method, said)
         assert by_both(CHATML, said) == ["b<|im_end|>"], "a template that doesn't print them"
-        assert marked(self.TEMPLATE, "prefix", said, exclude_think_tokens=True) == ["\n\nb<|im_end|>"]
 
     @pytest.mark.parametrize("content", ["", "b", None])
     def test_tool_calls(self, content: str | None) -> None:
@@ -228,11 +227,25 @@ class TestMoreThanContent:
         said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": content, "tool_calls": calls}]
         said += [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "the end"}]
         template = self.TEMPLATE.replace("{{ m.content }}{% for", "{{ m.content or '' }}{% for")
-        assert marked(template, "prefix", said) == [
-            f"{content or ''}<tool>the town</tool><|im_end|>",
-            "the end<|im_end|>",
-        ]
-        assert "more than its content" in marked(template, "sentinel", said)
+        for method in METHODS:
+            for turns in ("all", "last"):
+                assert isinstance(marked(template, method, said, turns=turns), str), "the reason why there is none"
+            dropped = marked(CHATML, method, said)
+            assert dropped == ["b<|im_end|>", "the end<|im_end|>"] if content else isinstance(dropped, str)
+
+    def test_calls_that_are_none(self) -> None:
+        """An empty list is no reason to look away from what else a template prints."""
+        said = messages("a", "b")
+        said[1]["tool_calls"] = []
+        assert by_both(CHATML, said) == ["b<|im_end|>"]
+        more = FOR + USER + HEADER + "to all\n{{ m.content }}<|im_end|>" + DONE + PROMPT
+        assert "other text in an answer" in marked(more, "prefix", said)
+
+    def test_content_that_looks_like_what_the_template_prints(self) -> None:
+        opening = FOR + USER + HEADER + "<|im_start|>{{ m.content }}<|im_end|>" + DONE + PROMPT
+        assert "other text in an answer" in marked(opening, "prefix", messages("a", "<|im_start|>"))
+        assert "other text in an answer" in marked(opening, "prefix", messages("a", "b"))
+        assert marked(opening, "sentinel", messages("a", "b")) == ["b<|im_end|>"]
 
     def test_names_and_weights_say_nothing(self) -> None:
         said = messages("a", "b")
