@@ -57,6 +57,12 @@ def table_rows(text: str) -> list[list[str]]:
     return rows
 
 
+def test_lengths(printed):
+    rows = table_rows(printed("lengths", "--conversations", "40", "--tokens", "20"))
+    assert len(rows) == 5 and all(float(row[4]) > 50 for row in rows)
+    assert [bool(row[3]) for row in rows] == [True, True, True, True, False], "what --tokenized-dataset saves"
+
+
 def test_sampling(printed):
     rows = table_rows(printed("sampling", "--rows", "4", "--repeats", "1", VOCABULARIES=(320, 1000)))
     assert len(rows) == 8 and all(cell for row in rows for cell in row)
