@@ -62,8 +62,11 @@ def get_sample(dataset: Any, place: int | None = None, *, index: int | None = No
         return read_sample(open_source(dataset), None, place, index)
     files = files_of_stream(dataset)
     if files is not None:
-        with hub_errors("the streamed dataset"):
-            return _from_shards(files, place, index, open_address, run_of_dataset(dataset), {})
+        try:
+            with hub_errors("the streamed dataset"):
+                return _from_shards(files, place, index, open_address, run_of_dataset(dataset), {})
+        except FileNotFoundError as error:
+            raise FormatError(f"A shard of the streamed dataset is gone ({error}). Load it again.") from error
     plain = dataset.with_format(None)
     if place is None:
         assert index is not None

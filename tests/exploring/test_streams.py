@@ -84,12 +84,10 @@ class TestStreamedDatasets:
         return load_logit_dataset(made.folder, streaming=True)
 
     def test_are_read_by_their_files(self, made: Made, stream: Any) -> None:
-        files = files_of_stream(stream)
-        assert files is not None and [Path(file) for file in files] == shards_of(made.folder)
-        paths = [str(path) for path in shards_of(made.folder)]
-        assert (
-            files_of_stream(datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)) == paths
-        )
+        paths = [str(made.folder / name) for name in shards_of(made.folder)]
+        assert files_of_stream(stream) == paths
+        plain = datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)
+        assert files_of_stream(plain) == paths
 
     def test_without_iterating(self, stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(datasets.IterableDataset, "__iter__", lambda _: pytest.fail("iterated"))
@@ -121,7 +119,7 @@ class TestStreamedDatasets:
     def test_a_shard_that_is_gone(self, copy: Path) -> None:
         stream = load_logit_dataset(copy, streaming=True)
         (copy / shards_of(copy)[1]).unlink()
-        with pytest.raises(FormatError, match="the streamed dataset"):
+        with pytest.raises(FormatError, match="A shard of the streamed dataset is gone"):
             get_sample(stream, 3)
 
 
