@@ -5,6 +5,7 @@ loading      as a datasets.Dataset                       samples   one conversat
 decoding     16-bit numbers to probabilities             tokens    ids to text
 analysis     what the teacher thought of each token      summary   the whole dataset in numbers
 text, conversation   views as text                       printing  the same, printed
+entropy      of distributions stored in part
 verifying    whether the dataset is sound
 """
 
@@ -25,6 +26,7 @@ from teacher_logits.exploring.decoding import (
     get_nucleus_probability_mass,
     logits_to_probs,
 )
+from teacher_logits.exploring.entropy import entropy_bounds, entropy_estimate
 from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.optional import MissingLibraryError
 from teacher_logits.exploring.printing import (
@@ -53,6 +55,8 @@ __all__ = [
     "dequantize_logits",
     "dequantize_sampled_logits",
     "dequantize_top_logits",
+    "entropy_bounds",
+    "entropy_estimate",
     "get_nucleus_probability_mass",
     "get_sample",
     "load_extraction_config",
