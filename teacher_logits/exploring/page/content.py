@@ -76,7 +76,7 @@ def page_content(sample: Sample, tokenizer: Any = None) -> Content:
 
 
 def _entries(sample: Sample, texts: TokenTexts, logprobs: Float64, bands: str) -> dict[str, Any]:
-    """The figures of the n entries, short enough for 4,000 of them: probabilities to four digits, bits to four places.
+    """The figures of the n entries, short enough for 4,000 of them: probabilities to four digits, bits to six.
 
     bands, bits (null: unknown or infinite), size and mass of the nucleus, kept (mass of all stored tokens), low and
     high (bounds of the entropy in bits); vocabulary (ids) and texts of all tokens that are named, and choices, their
@@ -205,7 +205,7 @@ def _tokens(sample: Sample) -> np.ndarray:
 
 
 def _number(value: float) -> float | None:
-    return round(value, 4) if np.isfinite(value) else None
+    return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
 def _rounded(values: Float64, places: int) -> list[float]:

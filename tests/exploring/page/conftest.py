@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.conversation_page import NAMES
 from tests.exploring.page.browsing import Visit
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",

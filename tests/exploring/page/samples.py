@@ -48,17 +48,3 @@ def text_sample(tokenizer: Any, pieces: Sequence[tuple[str, bool]], vocabulary: 
         if entry % 3 < 2:
             logits[entry, token] = (8.5, 11.0)[entry % 3]
     return stored_sample(example, logits)
-
-
-def longer(sample: dict[str, Any], entries: int) -> dict[str, Any]:
-    """The sample again and again in one conversation, of `entries` stored tokens."""
-    times = -(-entries // sample["num_tokens"])
-    length = len(sample["input_ids"])
-    made = dict(sample, num_tokens=entries, input_ids=np.tile(sample["input_ids"], times))
-    for name, values in sample.items():
-        if isinstance(values, list):
-            made[name] = (values * times)[:entries]
-        elif isinstance(values, np.ndarray) and name not in ("input_ids", "positions"):
-            made[name] = np.tile(values, times)[:entries]
-    made["positions"] = np.concatenate([sample["positions"] + length * time for time in range(times)])[:entries]
-    return made

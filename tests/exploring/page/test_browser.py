@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.conversation_page import repeated
 from teacher_logits.exploring import analyze_token_probabilities, conversation_page, conversation_view
 from teacher_logits.exploring.page.cells import shown
 from teacher_logits.exploring.page.palette import BANDS
 from tests.exploring.made import SMILE, Made
 from tests.exploring.page.browsing import Visit
-from tests.exploring.page.samples import longer, text_sample
+from tests.exploring.page.samples import text_sample
 from tests.exploring.page.test_view import HOSTILE
 
 pytestmark = pytest.mark.browser
@@ -197,6 +198,22 @@ def test_not_stored_looks_different(visit: Open, html: str):
     assert seen.page.locator(".context .t").count() == 0
 
 
+def test_impossible_and_unknown_tokens_have_looks_of_their_own(visit: Open, made: Made, sample: dict[str, Any]):
+    logprobs = sample["token_logprob"].copy()
+    logprobs[3], logprobs[5] = -np.inf, np.nan
+    seen = visit(conversation_page(dict(sample, token_logprob=logprobs), made.tokenizer))
+    look = "node => { const s = getComputedStyle(node); return [s.boxShadow, s.outlineStyle, s.backgroundColor]; }"
+    ordinary, impossible, unknown = (seen.page.locator(".t").nth(entry).evaluate(look) for entry in (4, 3, 5))
+    clear = "rgba(0, 0, 0, 0)"
+    assert ordinary[:2] == ["none", "none"] and ordinary[2] != clear
+    assert impossible[0] != "none" and unknown[1] == "dotted" and impossible[2] == unknown[2] == clear
+    for entry, probability, surprise in ((3, "0.00 %", "infinite"), (5, "unknown", "unknown")):
+        seen.page.locator(".t").nth(entry).hover()
+        assert (seen.panel()["probability"], seen.panel()["surprise"]) == (probability, surprise)
+    assert seen.page.locator("#plot .infinite").get_attribute("d").count("M") == 1
+    assert seen.page.locator(".legend li").filter(has_text="impossible").inner_text().split()[-2:] == ["1", "tokens"]
+
+
 def test_white_space_can_be_seen(visit: Open, html: str):
     seen = visit(html)
     mark = "node => getComputedStyle(node, '::before').content"
@@ -233,7 +250,7 @@ def test_what_the_policy_refuses(visit: Open, html: str):
 
 def test_4000_tokens(visit: Open, made: Made, sample: dict[str, Any]):
     """That it works; how fast is measured in benchmarks."""
-    seen = visit(conversation_page(longer(sample, 4000), made.tokenizer))
+    seen = visit(conversation_page(repeated(sample, 4000), made.tokenizer))
     assert seen.page.locator(".t").count() == 4000
     seen.page.locator(".t").nth(3990).click()
     assert seen.panel()["place"].startswith("3,991 of 4,000 · ")

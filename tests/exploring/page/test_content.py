@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from benchmarks.conversation_page import repeated
 from explore_logits import analyze_token_probabilities, get_sample, load_logit_dataset
 from teacher_logits.exploring import entropy_bounds
 from teacher_logits.exploring.page.cells import Cell, shown
 from teacher_logits.exploring.page.content import CHOICES, Content, page_content
 from tests.exploring.made import CAP, SAMPLED_N, SMILE, TEXTS, Made
-from tests.exploring.page.samples import longer, text_sample
+from tests.exploring.page.samples import text_sample
 
 WHERE = {"nucleus": "n", "sample": "s", "neither": "-"}
 
@@ -36,7 +37,7 @@ def test_figures_are_those_of_the_analysis(made: Made, index: int):
     assert entries["position"] == [record.position for record in records]
     assert entries["rank"] == [record.rank or 0 for record in records]
     assert entries["where"] == "".join(WHERE[record.where] for record in records)
-    np.testing.assert_allclose(entries["bits"], [record.surprise_bits for record in records], atol=6e-5)
+    np.testing.assert_allclose(entries["bits"], [record.surprise_bits for record in records], rtol=6e-6)
     for record in records:
         found = choices_of(content, record.entry)
         assert [choice.id for choice in record.alternatives] == [token for token, _, _ in found]
@@ -148,7 +149,7 @@ def test_paths_stay_at_home(made: Made):
 
 
 def test_figures_of_4000_tokens_are_short(made: Made):
-    sample = longer(text_sample(made.tokenizer, [("a", False), ("the answer is long, hello", True)]), 4000)
+    sample = repeated(text_sample(made.tokenizer, [("a", False), ("the answer is long, hello", True)]), 4000)
     entries = page_content(sample, made.tokenizer).entries
     assert len(entries["bits"]) == 4000 and len(entries["texts"]) <= 400
     assert len(entries["choices"]) <= 4000 * CHOICES

@@ -42,7 +42,7 @@
     const bits = data.bits[entry];
     const [low, high] = [data.low[entry], data.high[entry]].map((bound) => bound.toFixed(2));
     return {
-      token: hasTokens ? textOf.get(data.token[entry]) : "unknown token",
+      token: hasTokens ? textOf.get(data.token[entry]) : "not known",
       place: hasTokens
         ? `${whole(entry + 1)} of ${whole(count)} · position ${whole(data.position[entry])} · id ${data.token[entry]}`
         : `${whole(entry + 1)} of ${whole(count)} stored tokens`,
@@ -73,11 +73,12 @@
     const row = byId("choices").tBodies[0].insertRow();
     const [rank, text, bar, share] = Array.from({ length: 4 }, () => row.insertCell());
     text.dir = "auto";
+    text.lang = "";
     const track = bar.appendChild(document.createElement("span"));
     track.className = "bar";
     return { row, rank, text, share, fill: track.appendChild(document.createElement("span")) };
   });
-  const narrow = matchMedia("(max-width: 58rem)");
+  const narrow = matchMedia("(max-width: 46rem)");
   const fillRow = (nodes, kind, rank, text, share) => {
     nodes.row.className = kind;
     nodes.rank.textContent = rank;
@@ -88,14 +89,15 @@
   const showInPanel = (entry) => {
     const values = figures(entry);
     fields.forEach((name, place) => { fieldNodes[place].textContent = values[name]; });
-    fieldNodes[0].className = `b${data.bands[entry]}`;
+    fieldNodes[0].className = hasTokens ? `b${data.bands[entry]}` : "";
     const room = narrow.matches ? 5 : data.listed;
     const choices = choicesOf(entry).slice(0, room);
     if (hasTokens && !choices.some((choice) => choice.own)) {
       choices.push({ rank: data.rank[entry] || "–", text: values.token, share: probabilityOf(entry), own: true });
     }
     const others = choices.reduce((left, { share }) => left - (share ?? 0), 1);
-    choices.push({ rank: "", text: "all others", share: Math.max(0, others), rest: true });
+    // The listed ones are known to four digits, so what is left of 1 is not known further.
+    choices.push({ rank: "", text: "all others", share: Math.max(0, Math.round(others * 1e4) / 1e4), rest: true });
     rows.forEach((nodes, place) => {
       const { rank, text, share, own, rest } = choices[place] ?? { rank: "", text: "", share: null };
       const unused = place < room + 2 ? "blank" : "away";
@@ -149,15 +151,16 @@
     const columns = Math.min(count, Math.floor(across / 2));
     const columnWidth = across / columns;
     const gap = columnWidth > 3 ? 1 : 0;
-    const bars = [];
+    const bars = { bars: [], infinite: [] };
     for (let column = 0; column < columns; column++) {
+      const entries = [Math.floor((column * count) / columns), Math.floor(((column + 1) * count) / columns)];
       let bits = 0;
-      const end = Math.floor(((column + 1) * count) / columns);
-      for (let entry = Math.floor((column * count) / columns); entry < end; entry++) bits = Math.max(bits, heightOf(entry));
+      for (let entry = entries[0]; entry < entries[1]; entry++) bits = Math.max(bits, heightOf(entry));
+      const kind = data.bands.slice(...entries).includes("i") ? "infinite" : "bars";
       const x = margin.left + column * columnWidth;
-      bars.push(`M${x.toFixed(2)} ${bottom}V${yOf(bits).toFixed(2)}h${(columnWidth - gap).toFixed(2)}V${bottom}z`);
+      bars[kind].push(`M${x.toFixed(2)} ${bottom}V${yOf(bits).toFixed(2)}h${(columnWidth - gap).toFixed(2)}V${bottom}z`);
     }
-    drawn("path", { class: "bars", d: bars.join("") });
+    for (const [kind, shapes] of Object.entries(bars)) drawn("path", { class: kind, d: shapes.join("") });
     for (const peak of peaks) drawn("circle", { class: "peaks", cx: xOf(peak), cy: yOf(heightOf(peak)), r: 2.25 });
     drawn("text", { x: margin.left, y: height - 3 }, "stored token 1");
     drawn("text", { x: width - margin.right, y: height - 3, "text-anchor": "end" }, whole(count));
