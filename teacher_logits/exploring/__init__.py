@@ -5,6 +5,7 @@ loading      as a datasets.Dataset                       samples   one conversat
 decoding     16-bit numbers to probabilities             tokens    ids to text
 analysis     what the teacher thought of each token      summary   the whole dataset in numbers
 text, conversation   views as text                       printing  the same, printed
+page         a conversation as an HTML page              entropy   of distributions stored in part
 verifying    whether the dataset is sound
 """
 
@@ -25,8 +26,10 @@ from teacher_logits.exploring.decoding import (
     get_nucleus_probability_mass,
     logits_to_probs,
 )
+from teacher_logits.exploring.entropy import entropy_bounds, entropy_estimate
 from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.optional import MissingLibraryError
+from teacher_logits.exploring.page import ConversationView, conversation_page, conversation_view
 from teacher_logits.exploring.printing import (
     print_sample_info,
     print_top_tokens,
@@ -40,6 +43,7 @@ from teacher_logits.exploring.text import surprises_text
 from teacher_logits.exploring.verifying import Verification, verification_text, verify_dataset
 
 __all__ = [
+    "ConversationView",
     "DatasetSummary",
     "MissingLibraryError",
     "NoSuchSampleError",
@@ -47,12 +51,16 @@ __all__ = [
     "TokenProbability",
     "Verification",
     "analyze_token_probabilities",
+    "conversation_page",
     "conversation_text",
+    "conversation_view",
     "decode_top_tokens",
     "dequantize_all_logits",
     "dequantize_logits",
     "dequantize_sampled_logits",
     "dequantize_top_logits",
+    "entropy_bounds",
+    "entropy_estimate",
     "get_nucleus_probability_mass",
     "get_sample",
     "load_extraction_config",

@@ -5,6 +5,7 @@ from typing import Any
 from teacher_logits.exploring.analysis import as_sample, decode_top_tokens
 from teacher_logits.exploring.conversation import conversation_text
 from teacher_logits.exploring.decoding import Sample
+from teacher_logits.exploring.page import ConversationView, conversation_view
 from teacher_logits.exploring.text import sample_info_text, top_tokens_text
 
 
@@ -22,11 +23,20 @@ def print_top_tokens(sample: Sample, position: int, tokenizer: Any = None, k: in
 
 
 def visualize_conversation_probabilities(
-    sample_or_dataset: Any, place: int | None = None, *, index: int | None = None, tokenizer: Any = None
-) -> None:
+    sample_or_dataset: Any,
+    place: int | None = None,
+    *,
+    index: int | None = None,
+    tokenizer: Any = None,
+    html: bool = False,
+) -> ConversationView | None:
     """Print a whole conversation, its stored tokens coloured by the probability the teacher gave them.
 
     sample_or_dataset: what `get_sample` gives, or a dataset with a place (by default 0) or an `index` in it.
-    Errors are those of `conversation_text`.
+    html: print nothing, and return `conversation_view`, which a notebook shows and `.save("page.html")` keeps.
+    Errors are those of `conversation_text`, or of `conversation_view`.
     """
+    if html:
+        return conversation_view(sample_or_dataset, place, index=index, tokenizer=tokenizer)
     print(conversation_text(as_sample(sample_or_dataset, place, index), tokenizer))
+    return None
