@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 
 def become(face: str, out: str, err: str, arguments: list[str]) -> None:
-    """Be the command from here on: its standard streams, its arguments, its clock."""
-    for descriptor, path in ((0, os.devnull), (1, out), (2, err)):
+    """Be the command from here on: its standard streams, its arguments, its clock. Where `out` is a terminal, it is
+    also what the command reads from."""
+    typed = out if Path(out).is_char_device() else os.devnull
+    for descriptor, path in ((0, typed), (1, out), (2, err)):
         opened = os.open(path, os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(opened, descriptor)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115

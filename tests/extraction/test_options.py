@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.extraction.runs import ForkServer, Place, stored_rows
 from tests.extraction.test_rows import Recomputed, check_row
 from tests.tiny import UNMARKED, message_rows, messages, question_rows, save_teacher, write_jsonl
 
+EARLY_END = {"question": "What?", "answer": "the<|endoftext|> river"}
 PER_ENTRY = ("logsumexp", "token_logprob", "top_max", "sampled_min", "top_counts")
 
 
@@ -40,6 +42,25 @@ def test_without_end_tokens(place: Place, reference: Place):
         for name in PER_ENTRY:
             assert found[name] == pytest.approx([whole[name][entry] for entry in keep], abs=2e-5), name
     assert place.checkpoint["metadata"]["exclusions"] == ["end_tokens"]
+
+
+@pytest.mark.parametrize("names_it", ["config.json", "generation_config.json", "tokenizer_config.json", None])
+def test_which_are_end_tokens(names_it: str | None, place: Place, tmp_path: Path):
+    """Those that one of three files names; a token that none names stays, whatever it is called."""
+    there = dataclasses.replace(place, teacher=shutil.copytree(place.teacher, tmp_path / "teacher"))
+    for name, key, another, end in (
+        ("config.json", "eos_token_id", 1, 2),
+        ("generation_config.json", "eos_token_id", [1], [1, 2]),
+        ("tokenizer_config.json", "eos_token", "<|im_start|>", "<|im_end|>"),
+    ):
+        content = json.loads((there.teacher / name).read_text())
+        content[key] = end if name == names_it else another
+        (there.teacher / name).write_text(json.dumps(content))
+    there = dataclasses.replace(there, data=write_jsonl(tmp_path / "chat.jsonl", [EARLY_END]))
+    there.run(exclude_end_tokens=True)
+    (row,) = stored_rows(there.folder).to_pylist()
+    stored = AutoTokenizer.from_pretrained(there.teacher).decode([row["input_ids"][at] for at in row["positions"]])
+    assert stored == "the<|endoftext|> river" + ("<|im_end|>" if names_it is None else "")
 
 
 def test_without_thoughts(place: Place, tmp_path: Path):
@@ -215,6 +236,7 @@ def test_verify_mask(place: Place, forks: ForkServer):
     assert "--- the first (index 0): " in shown[0] and "--- the longest (index " in shown[0]
     end = forks.run(*place.arguments("--verify-mask", "--limit", "2"))
     assert end.code == 0 and f"[[{row['answer']}<|im_end|>]]" in end.out and end.last_line == "complete"
+    assert "Go on?" not in end.out and "\x1b" not in end.out
     again = forks.run(*place.arguments("--verify-mask-only", "--resume"))
     assert again.code == 0 and f"[[{row['answer']}<|im_end|>]]" in again.out and "complete" not in again.out
 

@@ -164,11 +164,15 @@ def test_what_arrow_fills_in_is_not_there(there: Place, tmp_path: Path):
 
 
 @pytest.mark.parametrize("method", ["template", "prefix", "sentinel"])
-def test_each_way_to_a_mask(method: str, there: Place, save_tiny_teacher: Callable[..., Path]):
-    """A template without marks stores for several turns what the same with marks does."""
+def test_each_way_to_a_mask(
+    method: str, there: Place, save_tiny_teacher: Callable[..., Path], caplog: pytest.LogCaptureFixture
+):
+    """A template without marks stores for several turns what the same with marks does. The run says which way."""
     template = KINDS["prefix"] if method == "template" else without_marks(KINDS["prefix"])
     place = dataclasses.replace(there, teacher=save_tiny_teacher(template=template))
-    metadata = run_over(place, {"messages": TALK}, mask_source=method)
+    with caplog.at_level("INFO", "teacher_logits"):
+        metadata = run_over(place, {"messages": TALK}, mask_source=method)
+    assert [text for text in caplog.messages if f"assistant tokens (--mask-source {method}): " in text]
     forms = {"user": "<|im_start|>user\n%s<|im_end|>\n", "assistant": "<|im_start|>assistant\n[[%s<|im_end|>]]\n"}
     said = "".join(forms[message["role"]] % message["content"] for message in TALK)
     assert stored_texts(place) == [said, said]
