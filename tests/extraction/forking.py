@@ -6,13 +6,10 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 
-def become(face: str, out: str, err: str, arguments: list[str]) -> None:
-    """Be the command from here on: its standard streams, its arguments, its clock. Where `out` is a terminal, it is
-    also what the command reads from."""
-    typed = out if Path(out).is_char_device() else os.devnull
+def become(face: str, typed: str, out: str, err: str, arguments: list[str]) -> None:
+    """Be the command from here on: its standard streams, its arguments, its clock."""
     for descriptor, path in ((0, typed), (1, out), (2, err)):
         opened = os.open(path, os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(opened, descriptor)
@@ -37,8 +34,8 @@ def serve() -> None:
         if what == "run":
             child = os.fork()
             if child == 0:
-                face, out, err, *arguments = words
-                become(face, out, err, arguments)
+                face, typed, out, err, *arguments = words
+                become(face, typed, out, err, arguments)
                 os._exit(99)
             answer = str(child)
         else:

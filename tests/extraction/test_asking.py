@@ -23,8 +23,9 @@ def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
         yield found
 
 
-def at_a_terminal(server: ForkServer, typed: str, err: Path, *arguments: str) -> tuple[int, str]:
-    """The exit code of a run whose user has typed something ahead, and what was on the screen."""
+def at_a_terminal(server: ForkServer, typed: str | None, err: Path, *arguments: str) -> tuple[int, str]:
+    """The exit code of a run whose user has typed something ahead (None: that reads from no terminal), and what was on
+    the screen."""
     screen, terminal = pty.openpty()
     seen = bytearray()
 
@@ -37,8 +38,9 @@ def at_a_terminal(server: ForkServer, typed: str, err: Path, *arguments: str) ->
 
     watching = threading.Thread(target=watch)
     watching.start()
-    os.write(screen, typed.encode())
-    server.ask("run", "extract", os.ttyname(terminal), str(err), *arguments)
+    os.write(screen, (typed or "").encode())
+    name = os.ttyname(terminal)
+    server.ask("run", "extract", os.devnull if typed is None else name, name, str(err), *arguments)
     code = os.waitstatus_to_exitcode(int(server.ask("wait")))
     os.close(terminal)
     watching.join()
@@ -54,11 +56,11 @@ def test_whoever_does_not_agree(typed: str, place: Place, at_home: ForkServer, t
     assert not place.folder.exists()
 
 
-@pytest.mark.parametrize("typed", ["\n", "y\n", "YES\n"], ids=["enter", "y", "YES"])
-def test_whoever_agrees(typed: str, place: Place, at_home: ForkServer, tmp_path: Path):
+@pytest.mark.parametrize("typed", ["\n", "YES\n", None], ids=["enter", "YES", "nobody"])
+def test_whoever_agrees_or_is_not_there(typed: str | None, place: Place, at_home: ForkServer, tmp_path: Path):
     arguments = place.arguments("--verify-mask", "--limit", "2")
     code, seen = at_a_terminal(at_home, typed, tmp_path / "err", *arguments)
-    assert code == 0 and seen.count(QUESTION) == 1 and seen.rstrip().endswith("complete")
+    assert code == 0 and seen.count(QUESTION) == (typed is not None) and seen.rstrip().endswith("complete")
     assert stored_rows(place.folder)["index"].to_pylist() == [0, 1]
 
 
