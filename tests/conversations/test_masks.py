@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
@@ -134,6 +135,26 @@ class TestWhereTransformersErrs:
         template = "<|im_start|>{{ messages[0].content }}{% generation %}{% endgeneration %}<|im_end|>"
         (reason,) = renderer(template).render([Conversation(0, messages("a", "b"))])
         assert isinstance(reason, Unusable) and str(reason) == "no assistant tokens"
+
+    @pytest.mark.parametrize(
+        ("block", "wrongly"),
+        [
+            ("{% generation %}{{ m.content }} {% endgeneration %}", [1, 2, 3, 4]),
+            ("{% generation %} {{ m.content }}{% endgeneration %}", []),
+        ],
+    )
+    def test_edges_on_characters_without_a_token(self, block: str, wrongly: list[int]) -> None:
+        """transformers marks everything behind such an end, and drops all that comes after such a beginning."""
+        known = {word: number for number, word in enumerate(["?", "q", "the", "river", "w", "old"])}
+        words = Tokenizer(models.WordLevel(known))
+        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+        template = (
+            "{% for m in messages %}{% if loop.index is odd %} {{ m.content }} {% else %}BLOCK{% endif %}{% endfor %}"
+        )
+        said, template = messages("q", "the river", "w", "old"), template.replace("BLOCK", block)
+        assert marked(said, template, tokenizer=tokenizer) == ["the river", "old"]
+        assert theirs(said, template, tokenizer) == ([1, 2, 3, 4, 5], wrongly)
 
     def test_a_block_in_a_macro(self) -> None:
         template = (
