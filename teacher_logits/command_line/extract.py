@@ -152,7 +152,8 @@ def _confirm(preview: "MaskPreview") -> bool:
     _show(preview)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return True
+    print("\nGo on? [Y/n] ", end="", flush=True)  # input() would ask on stderr, which may go elsewhere
     try:
-        return input("\nGo on? [Y/n] ").strip().lower() in ("", "y", "yes")
+        return input().strip().lower() in ("", "y", "yes")
     except EOFError:
         return False

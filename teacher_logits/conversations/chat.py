@@ -163,6 +163,10 @@ class ChatRenderer:
     def _wanted_arguments(self) -> type | None:
         return wanted_arguments(self.template.render)
 
+    @cached_property
+    def _prompt_opens_thoughts(self) -> bool:
+        return self.template.prompt_opens_thoughts()
+
     def _encode(self, texts: list[str]) -> Any:
         """transformers' `BatchEncoding`. Offsets are taken from its encodings one by one (`_characters`): those of a
         whole batch, tens of thousands of tuples, would be walked by the garbage collector again and again."""
@@ -179,7 +183,7 @@ class ChatRenderer:
             require_whole_tokens(turns, text, characters, input_ids, self.ends.ids)
         marked = marked_tokens(characters, spans)
         if self.spec.exclude_think_tokens:
-            marked &= ~marked_tokens(characters, think_spans(text, spans))
+            marked &= ~marked_tokens(characters, think_spans(text, spans, self._prompt_opens_thoughts))
         if self.spec.end_ids:
             marked &= ~np.isin(input_ids, self.spec.end_ids)
         marked[:1] = False  # nothing predicts the token at position 0

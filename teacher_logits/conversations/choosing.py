@@ -32,8 +32,8 @@ _PLAIN = [
 
 _IN_WORDS = {
     BY_MARKS: "what the template marks with {% generation %}",
-    "prefix": "what the template adds for an answer after its generation prompt (it has no marks)",
-    "sentinel": "where the template prints an answer's text, and the token that ends the turn (it has no marks)",
+    "prefix": "what the template adds for an answer after its generation prompt",
+    "sentinel": "where the template prints an answer's text, and the token that ends the turn",
 }
 
 

@@ -22,7 +22,7 @@ _BLOCK_CLOSES = re.compile(r"(?:\s*(\{%-)|(?:(?<=\n)[ \t]+)?(\{%\+?))(\s*endgene
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _BRACKETS = re.compile(f"([{_OPEN}{_CLOSE}])")
 _NEVER = np.iinfo(np.int64).max
-_THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
+THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 
 NO_ASSISTANT_TOKENS = "no assistant tokens"
@@ -107,18 +107,19 @@ def marked_tokens(offsets: Int64, spans: Spans) -> NDArray[np.bool_]:
     return np.array([*firsts, _NEVER])[following] < offsets[:, 1]
 
 
-def think_spans(text: str, spans: Spans) -> list[tuple[int, int]]:
+def think_spans(text: str, spans: Spans, prompt_opens: bool = False) -> list[tuple[int, int]]:
     """The parts of the assistant's spans from `<think>` through `</think>`, tags included.
 
     A span whose opening tag stands right before it (where the template opens it) counts from its beginning; one
-    that is never closed, to its end.
+    that is never closed, to its end. prompt_opens: whether the template's generation prompt ends with the opening tag;
+    then a span that closes what it doesn't open counts from its beginning, too, though no opening tag is printed.
     """
     found: list[tuple[int, int]] = []
     for first, past in spans:
-        opened = text[:first].rstrip().endswith(_THINK_OPEN)
+        opened = text[:first].rstrip().endswith(THINK_OPEN) or (prompt_opens and _closes_first(text, first, past))
         place = first
         while True:
-            start = place if opened else text.find(_THINK_OPEN, place, past)
+            start = place if opened else text.find(THINK_OPEN, place, past)
             if start < 0:
                 break
             close = text.find(_THINK_CLOSE, start, past)
@@ -126,6 +127,12 @@ def think_spans(text: str, spans: Spans) -> list[tuple[int, int]]:
             found.append((start, place))
             opened = False
     return found
+
+
+def _closes_first(text: str, first: int, past: int) -> bool:
+    """Whether the first of the tags in a span is a closing one."""
+    close = text.find(_THINK_CLOSE, first, past)
+    return close >= 0 and text.find(THINK_OPEN, first, close) < 0
 
 
 def marked_text(pieces: Sequence[str], marked: NDArray[np.bool_], start: str = "[[", end: str = "]]") -> str:

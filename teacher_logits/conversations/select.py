@@ -32,9 +32,13 @@ def select_rows(source: Source, config: SourceOptions) -> Int64:
         quota, limit = {_OTHERS: limit, _WITHOUT: limit}, None
     if quota is not None:
         assert config.subject_col is not None
-        column = source.column(config.subject_col, "--subject-col")
         # As Arrow types: numpy would make 1.0 of 1 where another row has none.
-        rows = rows[_within_quota(column.to_pandas(types_mapper=pd.ArrowDtype).iloc[rows], quota)]
+        column = source.column(config.subject_col, "--subject-col").to_pandas(types_mapper=pd.ArrowDtype)
+        names = column.iloc[rows].map(lambda each: _WITHOUT if each is None or each is pd.NA else str(each))
+        chosen = _within_quota(names, quota)
+        rows, names = rows[chosen], names[chosen]
+        for name, count in names[:limit].value_counts().items():
+            log.info("%s: %s conversations", f"subject {name!r}" if name else "without a subject", f"{count:,}")
     rows = np.sort(rows[:limit])
     if not len(rows):
         raise DatasetError(
@@ -44,15 +48,11 @@ def select_rows(source: Source, config: SourceOptions) -> Int64:
     return rows
 
 
-def _within_quota(subjects: "pd.Series", quota: dict[str, int]) -> np.ndarray:
+def _within_quota(names: "pd.Series", quota: dict[str, int]) -> np.ndarray:
     """Which rows are among the first `quota[subject]` of their subject, in the order given."""
-    names = subjects.map(lambda subject: _WITHOUT if subject is None or subject is pd.NA else str(subject))
     unknown = [name for name in quota if name not in (_OTHERS, _WITHOUT) and not (names == name).any()]
     if unknown:
         known = ", ".join(map(repr, names.unique()[:20]))
         raise DatasetError(f"--sample-subject names {unknown[0]!r}, which no row has. Subjects there are: {known}.")
     allowed = names.map(lambda name: quota.get(name, quota.get(_OTHERS, 0) if name != _WITHOUT else 0))
-    chosen = (names.groupby(names).cumcount() < allowed).to_numpy()
-    for name, count in names[chosen].value_counts().items():
-        log.info("%s: %s conversations", f"subject {name!r}" if name else "without a subject", f"{count:,}")
-    return chosen
+    return (names.groupby(names).cumcount() < allowed).to_numpy()

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from teacher_logits.conversations.masks import Unusable
+from teacher_logits.conversations.masks import THINK_OPEN, Unusable
 from teacher_logits.errors import ChatTemplateError
 from teacher_logits.settings import SourceOptions
 
@@ -62,6 +62,16 @@ class ChatTemplate:
         except failures as error:
             raise Unusable(f"the chat template refuses it: {str(error) or type(error).__name__}") from error
         return texts[0]
+
+    def prompt_opens_thoughts(self) -> bool:
+        """Whether what begins an answer ends with an opening `<think>`, which no answer then has to print."""
+        for tools in (None, PROBE_TOOLS):
+            try:
+                prompt = self.render([{"role": "user", "content": "prqone"}], tools, prompt=True)
+            except Unusable:
+                continue
+            return prompt.rstrip().endswith(THINK_OPEN)
+        return False
 
     def _wants_parts(self) -> bool:
         """Whether the template fails on contents that are strings, or drops them, and prints lists of parts."""

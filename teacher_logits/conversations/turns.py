@@ -64,9 +64,7 @@ class TurnEnds:
 
     def said_more(self, behind: str) -> bool:
         """Whether what is printed behind a turn is more than white space and special tokens."""
-        for end in self.ids:
-            behind = behind.replace(end, "")
-        return bool(_LOOKS_SPECIAL.sub("", behind).strip())
+        return _says_something(behind, self.ids)
 
 
 def turn_ends(template: ChatTemplate, tokenizer: "PreTrainedTokenizerFast") -> TurnEnds:
@@ -88,9 +86,13 @@ def turn_ends(template: ChatTemplate, tokenizer: "PreTrainedTokenizerFast") -> T
     eos = tokenizer.eos_token
     last = first_special(tail, ids)
     opening = max(((before.rfind(token), len(token), token) for token in ids if token in before), default=None)
+    never = {tokenizer.bos_token} - {last}
     if last is not None and opening is not None and last == opening[2] and last != eos:
-        last = None  # a header that the template prints behind everything
-    between = _between(template, two, tools, ids, {last, eos}, {tokenizer.bos_token} - {last})
+        # A header that the template prints behind everything; with a name in it, none that ends questions either.
+        if _says_something(tail.lstrip()[len(last) :], ids):
+            never |= {last}
+        last = None
+    between = _between(template, two, tools, ids, {last, eos}, never)
     own = {token: ids[token] for token in (last, between) if token is not None}
     return TurnEnds(last, between, own, tuple(not_tokens))
 
@@ -151,6 +153,13 @@ def first_special(text: str, specials: Iterable[str]) -> str | None:
     """The special token that a text begins with, after white space; None where it begins with something else."""
     text = text.lstrip()
     return max((token for token in specials if token and text.startswith(token)), key=len, default=None)
+
+
+def _says_something(text: str, specials: Iterable[str]) -> bool:
+    """Whether a text is more than white space and special tokens."""
+    for token in specials:
+        text = text.replace(token, "")
+    return bool(_LOOKS_SPECIAL.sub("", text).strip())
 
 
 def _not_tokens(text: str, tokenizer: "PreTrainedTokenizerFast") -> list[str]:

@@ -50,6 +50,13 @@ class TestAuto:
         split = "{{ m.content.split('</think>') | join('</think>\n\n') }}<|im_end|>"
         assert chosen(without_marks(turn(HEADER, split)), first=[THOUGHTS]) == "prefix"
 
+    def test_conversations_count_more_than_plain_ones(self) -> None:
+        """A generation prompt that is another one where there is a system message."""
+        opening = "{% if add_generation_prompt and messages[0].role == 'system' %}<think>{% endif %}"
+        template = without_marks(KINDS["prefix"]) + opening
+        assert chosen(template) == "prefix"
+        assert chosen(template, first=[Conversation(0, messages("a", "b", system="s"))]) == "sentinel"
+
     def test_ones_that_cant_be_read_decide_nothing(self) -> None:
         assert chosen(without_marks(KINDS["prefix"]), first=[Unusable("empty")] * 3) == "prefix"
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Unusable
 from teacher_logits.conversations.masks import Unmarkable
@@ -159,6 +160,19 @@ class TestTraps:
             renderer(template, "sentinel")
         header = renderer(CHATML.replace("<|im_start|>", "<|start_of_role|>"), "sentinel")
         assert header.ends is not None and header.ends.not_tokens == ("<|start_of_role|>",)
+
+    def test_a_header_behind_everything(self) -> None:
+        """A template that always prints how the next answer begins: no end of the last one."""
+        header = "<|im_start|>{{ m.role }}\n{{ m.content }}\n{% endfor %}<|im_start|>assistant\n"
+        assert marked(FOR + header, "sentinel", messages("a", "b", "c", "d")) == ["b", "d"]
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_an_end_that_is_part_of_a_longer_token(self, method: str) -> None:
+        tokenizer = tiny_tokenizer()
+        tokenizer.add_tokens([AddedToken("<|im_end|>\n", normalized=False)])
+        spec = RendererSpec("m", None, False, CHATML, None, mask_method=method)
+        (found,) = ChatRenderer(spec, tokenizer).render([Conversation(0, messages("a", "b"))])
+        assert str(found) == "the token that should end a turn is another one"
 
     def test_an_end_token_that_is_not_called_special(self) -> None:
         tokenizer = tiny_tokenizer()

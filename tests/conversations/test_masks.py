@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Unusable
 from teacher_logits.conversations.masks import marked_tokens
 from teacher_logits.records import Conversation, Example
-from tests.tiny import CHATML, END_OF_TEXT, TURN_END, messages, tiny_tokenizer
+from tests.tiny import CHATML, END_OF_TEXT, TURN_END, UNMARKED, messages, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 THINKING = CHATML.replace("{% generation %}", "<think>\n{% generation %}")
 """Opens the thoughts in the prompt's part, as some templates of reasoning models do."""
+OPENING_PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
 
 
 def renderer(
@@ -133,6 +135,26 @@ class TestWhereTransformersErrs:
         template = "<|im_start|>{{ messages[0].content }}{% generation %}{% endgeneration %}<|im_end|>"
         (reason,) = renderer(template).render([Conversation(0, messages("a", "b"))])
         assert isinstance(reason, Unusable) and str(reason) == "no assistant tokens"
+
+    @pytest.mark.parametrize(
+        ("block", "wrongly"),
+        [
+            ("{% generation %}{{ m.content }} {% endgeneration %}", [1, 2, 3, 4]),
+            ("{% generation %} {{ m.content }}{% endgeneration %}", []),
+        ],
+    )
+    def test_edges_on_characters_without_a_token(self, block: str, wrongly: list[int]) -> None:
+        """transformers marks everything behind such an end, and drops all that comes after such a beginning."""
+        known = {word: number for number, word in enumerate(["?", "q", "the", "river", "w", "old"])}
+        words = Tokenizer(models.WordLevel(known))
+        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+        template = (
+            "{% for m in messages %}{% if loop.index is odd %} {{ m.content }} {% else %}BLOCK{% endif %}{% endfor %}"
+        )
+        said, template = messages("q", "the river", "w", "old"), template.replace("BLOCK", block)
+        assert marked(said, template, tokenizer=tokenizer) == ["the river", "old"]
+        assert theirs(said, template, tokenizer) == ([1, 2, 3, 4, 5], wrongly)
 
     def test_a_block_in_a_macro(self) -> None:
         template = (
@@ -262,6 +284,24 @@ class TestThinking:
     def test_opened_by_the_template_and_never_closed(self) -> None:
         (reason,) = renderer(THINKING, exclude_think_tokens=True).render([Conversation(0, messages("why", "hm"))])
         assert isinstance(reason, Unusable)
+
+    @pytest.mark.parametrize("method", ["prefix", "sentinel"])
+    def test_opened_by_a_template_without_marks(self, method: str) -> None:
+        template = UNMARKED.replace("message['content'] }}", "'<think>\n' + message['content'] }}", 1) + OPENING_PROMPT
+        said = messages("why", "hm, so\n</think>the answer", "how", "x</think>the bridge")
+        kept = marked(said, template, mask_method=method, exclude_think_tokens=True)
+        assert kept == ["the answer<|im_end|>", "the bridge<|im_end|>"]
+
+    @pytest.mark.parametrize("method", ["template", "sentinel"])
+    def test_opened_by_the_prompt_and_not_printed_again(self, method: str) -> None:
+        """The model began behind the tag of the prompt, and the template prints what it said alone."""
+        template = (CHATML if method == "template" else UNMARKED) + OPENING_PROMPT
+        said = messages("why", "hm, so\n</think>the answer", "how", "no thoughts", "x", "<think>a</think>b</think>c")
+        options: dict[str, Any] = {"mask_method": method, "exclude_think_tokens": True}
+        kept = ["the answer<|im_end|>", "no thoughts<|im_end|>", "b</think>c<|im_end|>"]
+        assert marked(said, template, **options) == kept
+        kept[0] = "hm, so\n</think>the answer<|im_end|>"
+        assert marked(said, template.replace("<think>", ""), **options) == kept, "a tag that nothing opens"
 
     def test_each_turn_for_itself(self) -> None:
         """A turn that never closes its thoughts doesn't swallow the next one."""

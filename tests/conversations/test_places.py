@@ -205,6 +205,28 @@ class TestHubFiles:
         assert one.content == other.content == f"hub:tester/chats/a/*.jsonl@{commit}"
         assert one.revision == commit
 
+    def test_all_of_it_a_configuration_and_an_earlier_commit(
+        self, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.endpoint)
+        card = "---\nconfigs:\n- config_name: first\n  default: true\n  data_files: a/*.jsonl\n"
+        card += "- config_name: other\n  data_files: c/*.jsonl\n---\n"
+        more = b'{"question": "1", "answer": "2"}\n'
+        hub.add_files("tester/chats", {"README.md": card.encode(), "c/other.jsonl": more})
+        before = hub.commits("tester/chats")[0].oid
+        hub.add_files("tester/chats", {"a/one.jsonl": b'{"question": "new", "answer": "row"}\n'})
+        now = hub.commits("tester/chats")[0].oid
+        for options, commit, subset, rows in (
+            ({}, now, "", [["new", "row"], *PAIRS[2:]]),
+            ({"dataset_revision": before}, before, "", PAIRS),
+            ({"dataset_config": "other"}, now, ":other", [["1", "2"]]),
+        ):
+            source = self.opened("tester/chats", **options)
+            assert contents(source) == rows and source.revision == commit
+            assert source.content == f"hub:tester/chats{subset}@{commit}"
+        with pytest.raises(DatasetError, match=r"tester/chats.*first.*other"):
+            opened("tester/chats", dataset_config="third")
+
     def test_one_file_by_its_name(self, hub: HubServer) -> None:
         assert contents(self.opened("hf://datasets/tester/chats/a/one.jsonl")) == PAIRS[:2]
         assert contents(self.opened("hf://datasets/tester/chats@main/a/two.jsonl")) == PAIRS[2:]

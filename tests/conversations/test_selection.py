@@ -120,8 +120,11 @@ class TestSubjects:
     def test_so_many_of_each(self, quota: dict[str, int], rows: list[int], path: Path) -> None:
         assert selected(path, subject_col="subject", sample_subject=quota) == rows
 
-    def test_limit_and_offset_with_it(self, path: Path) -> None:
-        assert selected(path, subject_col="subject", sample_subject={"maths": 9}, start_offset=1, limit=2) == [3, 6]
+    def test_limit_and_offset_with_it(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """What is said is what is taken in the end."""
+        with caplog.at_level("INFO", "teacher_logits"):
+            assert selected(path, subject_col="subject", sample_subject={"maths": 9}, start_offset=1, limit=2) == [3, 6]
+        assert caplog.messages == ["subject 'maths': 2 conversations"]
 
     def test_at_random(self, path: Path) -> None:
         def choose(seed: int, count: int) -> set[int]:

@@ -1,14 +1,18 @@
 """What the teacher thought of each token, against its whole distributions."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from explore_logits import analyze_token_probabilities, decode_top_tokens, get_sample, load_logit_dataset
 from teacher_logits.errors import FormatError, TeacherError
-from teacher_logits.exploring import most_surprising
+from teacher_logits.exploring import TokenProbability, most_surprising
 from tests.exploring.made import CAP, SMILE, TEXTS, Made
+from tests.extraction.runs import Place
+from tests.extraction.test_rows import Recomputed
+from tests.tiny import messages, write_jsonl
 
 
 @pytest.mark.parametrize("index", TEXTS)
@@ -91,3 +95,25 @@ def test_what_can_not_be_told(made: Made, tokenless: Made):
     sample = dict(get_sample(load_logit_dataset(made.folder), 0), run={})
     with pytest.raises(TeacherError, match="tokenizer="):
         analyze_token_probabilities(sample)
+
+
+def test_several_turns_in_one_row(tiny_teacher: Path, tmp_path: Path):
+    """Each turn's tokens are told apart by their positions, and stand by what the teacher thought there."""
+    said = ["What is it?", "the river", "why", "the old bridge", "how many", "There are four."]
+    data = write_jsonl(tmp_path / "chat.jsonl", [{"messages": messages(*said, system="Be kind.")}])
+    Place(tiny_teacher, data, tmp_path / "logits", tmp_path / "cache").run(max_batch_size=1)
+    records = analyze_token_probabilities(load_logit_dataset(tmp_path / "logits"))
+    turns: list[list[TokenProbability]] = []
+    for before, record in zip([None, *records], records, strict=False):
+        if before is None or record.position != before.position + 1:
+            turns.append([])
+        turns[-1].append(record)
+    assert ["".join(record.token for record in turn) for turn in turns] == [f"{text}<|im_end|>" for text in said[1::2]]
+    assert [record.entry for record in records] == list(range(len(records)))
+    sample = get_sample(load_logit_dataset(tmp_path / "logits"), 0)
+    probabilities = Recomputed(tiny_teacher).logits(sample["input_ids"].tolist()).double().softmax(-1)
+    for record in records:
+        expected = probabilities[record.position - 1]
+        assert record.id == sample["input_ids"][record.position]
+        assert record.probability == pytest.approx(float(expected[record.id]), rel=1e-4)
+        assert record.alternatives[0].id == int(expected.argmax())

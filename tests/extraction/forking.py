@@ -8,9 +8,9 @@ import sys
 import time
 
 
-def become(face: str, out: str, err: str, arguments: list[str]) -> None:
+def become(face: str, typed: str, out: str, err: str, arguments: list[str]) -> None:
     """Be the command from here on: its standard streams, its arguments, its clock."""
-    for descriptor, path in ((0, os.devnull), (1, out), (2, err)):
+    for descriptor, path in ((0, typed), (1, out), (2, err)):
         opened = os.open(path, os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(opened, descriptor)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
@@ -34,8 +34,8 @@ def serve() -> None:
         if what == "run":
             child = os.fork()
             if child == 0:
-                face, out, err, *arguments = words
-                become(face, out, err, arguments)
+                face, typed, out, err, *arguments = words
+                become(face, typed, out, err, arguments)
                 os._exit(99)
             answer = str(child)
         else:

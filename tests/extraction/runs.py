@@ -175,7 +175,7 @@ class ForkServer:
         """Begin `python <face>_logits.py ARGUMENTS` (face "lengths": compute_lengths.py)."""
         self._runs += 1
         out, err = (self._folder / f"{self._runs}.{name}" for name in ("out", "err"))
-        return Child(self, int(self.ask("run", face, str(out), str(err), *arguments)), out, err)
+        return Child(self, int(self.ask("run", face, os.devnull, str(out), str(err), *arguments)), out, err)
 
     def run(self, *arguments: str, face: str = "extract") -> Ended:
         return self.start(*arguments, face=face).wait()

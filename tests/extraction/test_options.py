@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
@@ -13,10 +15,12 @@ from teacher_logits.errors import DatasetError, InputError, NotConfirmedError, O
 from teacher_logits.extraction.extract import run_extraction
 from teacher_logits.extraction.preview import MaskPreview, preview_mask
 from teacher_logits.shards import read_table, shard_schema
+from tests.conversations.test_rendering_tools import calling
 from tests.extraction.runs import ForkServer, Place, stored_rows
 from tests.extraction.test_rows import Recomputed, check_row
 from tests.tiny import UNMARKED, message_rows, messages, question_rows, save_teacher, write_jsonl
 
+EARLY_END = {"question": "What?", "answer": "the<|endoftext|> river"}
 PER_ENTRY = ("logsumexp", "token_logprob", "top_max", "sampled_min", "top_counts")
 
 
@@ -40,6 +44,25 @@ def test_without_end_tokens(place: Place, reference: Place):
         for name in PER_ENTRY:
             assert found[name] == pytest.approx([whole[name][entry] for entry in keep], abs=2e-5), name
     assert place.checkpoint["metadata"]["exclusions"] == ["end_tokens"]
+
+
+@pytest.mark.parametrize("names_it", ["config.json", "generation_config.json", "tokenizer_config.json", None])
+def test_which_are_end_tokens(names_it: str | None, place: Place, tmp_path: Path):
+    """Those that one of three files names; a token that none names stays, whatever it is called."""
+    there = dataclasses.replace(place, teacher=shutil.copytree(place.teacher, tmp_path / "teacher"))
+    for name, key, another, end in (
+        ("config.json", "eos_token_id", 1, 2),
+        ("generation_config.json", "eos_token_id", [1], [1, 2]),
+        ("tokenizer_config.json", "eos_token", "<|im_start|>", "<|im_end|>"),
+    ):
+        content = json.loads((there.teacher / name).read_text())
+        content[key] = end if name == names_it else another
+        (there.teacher / name).write_text(json.dumps(content))
+    there = dataclasses.replace(there, data=write_jsonl(tmp_path / "chat.jsonl", [EARLY_END]))
+    there.run(exclude_end_tokens=True)
+    (row,) = stored_rows(there.folder).to_pylist()
+    stored = AutoTokenizer.from_pretrained(there.teacher).decode([row["input_ids"][at] for at in row["positions"]])
+    assert stored == "the<|endoftext|> river" + ("<|im_end|>" if names_it is None else "")
 
 
 def test_without_thoughts(place: Place, tmp_path: Path):
@@ -215,29 +238,60 @@ def test_verify_mask(place: Place, forks: ForkServer):
     assert "--- the first (index 0): " in shown[0] and "--- the longest (index " in shown[0]
     end = forks.run(*place.arguments("--verify-mask", "--limit", "2"))
     assert end.code == 0 and f"[[{row['answer']}<|im_end|>]]" in end.out and end.last_line == "complete"
+    assert "Go on?" not in end.out and "\x1b" not in end.out
     again = forks.run(*place.arguments("--verify-mask-only", "--resume"))
     assert again.code == 0 and f"[[{row['answer']}<|im_end|>]]" in again.out and "complete" not in again.out
 
 
-def test_verify_mask_only(place: Place, forks: ForkServer):
-    end = forks.run(*place.arguments("--verify-mask-only"))
+def test_verify_mask_only(place: Place, forks: ForkServer, tmp_path: Path):
+    """No weights are needed, and nothing is written; nor is a run that is there already changed."""
+    there = dataclasses.replace(place, teacher=shutil.copytree(place.teacher, tmp_path / "teacher"))
+    (there.teacher / "model.safetensors").unlink()
+    end = forks.run(*there.arguments("--verify-mask-only"))
     assert end.code == 0 and "--- the longest" in end.out
-    assert not place.folder.exists() and not place.cache.exists()
+    assert not there.folder.exists() and not there.cache.exists()
+    place.run(limit=3)
+    folders = (place.folder, place.cache)
+    before = {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    preview_mask(place.config(verify_mask_only=True, resume=True))
+    assert {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_verify_mask_shows_what_is_peculiar(place: Place, tmp_path: Path):
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"messages": messages("g", "<think>h</think>i")},
+        {"messages": [*messages("g"), {"role": "assistant", "content": "i", "reasoning_content": "h"}]},
+        {"messages": calling({"x": 1})[:2] + calling({"x": 1})[3:]},
+        {"messages": messages("g", "i"), "tools": [{"type": "function", "function": {"name": "f"}}]},
+    ],
+    ids=["think", "reasoning", "calls", "tools"],
+)
+def test_verify_mask_shows_what_is_peculiar(more: dict[str, Any], place: Place, tmp_path: Path):
     rows = [{"messages": messages("a", "b")}, {"messages": messages("c")}, {"messages": messages("c", "d", "e", "f")}]
-    rows += [{"messages": messages("g", "<think>h</think>i")}, {"messages": messages("j" * 90, "k")}]
+    rows += [more, {"messages": messages("j" * 90, "k")}]
     there = dataclasses.replace(place, data=write_jsonl(tmp_path / "chat.jsonl", rows))
     preview = preview_mask(there.config())
-    titles = [title for title, _ in preview.shown]
-    assert titles == [
+    assert [title for title, _ in preview.shown] == [
         "the first (index 0)",
         "one with several turns (index 2)",
         "one with tools or thoughts (index 3)",
         "the longest (index 4)",
     ]
     assert preview.skipped == {"no assistant message": 1} and "1 of them can't be used" in preview.text()
+
+
+def test_verify_mask_says_how_many_tokens_are_marked(place: Place, reference: Place):
+    rows = stored_rows(reference.folder).to_pylist()
+    marked, total = (sum(len(row[name]) for row in rows) for name in ("positions", "input_ids"))
+    preview = preview_mask(place.config())
+    assert (
+        preview.share == marked / total and f": {marked / total:.0%} of the tokens of the first 30 " in preview.text()
+    )
+    for title, seen in preview.shown:
+        row = rows[int(title.split()[-1].rstrip(")"))]
+        assert np.flatnonzero(seen.marked).tolist() == row["positions"]
+        assert f"{title}: {row['num_tokens']} of {len(row['input_ids'])} tokens marked\n" in preview.text()
 
 
 @pytest.mark.parametrize("lengths", [{}, {"length_col": "length"}])

@@ -179,13 +179,13 @@ def test_time_limit(place: Place, reference: Place, monkeypatch: pytest.MonkeyPa
             return self.asked > 11
 
     monkeypatch.setattr(extract, "TimedShutdown", Short)
-    summary = place.run(max_batch_size=1, upload_every=4, max_runtime_minutes=5)
+    summary = place.run(max_batch_size=1, upload_every=4, max_runtime_minutes=600)
     assert (summary.left, summary.waiting, summary.complete, summary.total_conversations) == (19, 3, False, 8)
     last = f"stopped with 19 conversations left and 3 that wait in the cache folder; go on with: {go_on(place)}"
     assert summary.text().splitlines()[-1] == last
     assert place.kept["complete"] is False and place.checkpoint["complete"] is False
     monkeypatch.undo()
-    assert place.run(resume=True, max_batch_size=1, max_runtime_minutes=5).complete
+    assert place.run(resume=True, max_batch_size=1, max_runtime_minutes=600).complete
     assert stored_rows(place.folder).equals(stored_rows(reference.folder))
 
 
