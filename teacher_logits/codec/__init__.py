@@ -1,7 +1,7 @@
 """Entries to Arrow columns and back: 16 + 2 bit ids, 16-bit logits."""
 
 from teacher_logits.codec.columns import CONTRACT_COLUMNS, Contents, encode_rows
-from teacher_logits.codec.decode import Distributions, Entries, decode_distributions, decode_rows
+from teacher_logits.codec.decode import Distributions, Entries, decode_distributions, decode_rows, nucleus_mass
 from teacher_logits.codec.flat import FlatColumns, flat_columns
 from teacher_logits.codec.indices import pack_indices, unpack_indices
 from teacher_logits.codec.quantize import dequantize, quantize, round_to_dtype
@@ -17,6 +17,7 @@ __all__ = [
     "dequantize",
     "encode_rows",
     "flat_columns",
+    "nucleus_mass",
     "pack_indices",
     "quantize",
     "round_to_dtype",

@@ -118,6 +118,15 @@ def decode_distributions(
     )
 
 
+def nucleus_mass(columns: FlatColumns, logits_dtype: str = "float32") -> Float64:
+    """[P] the probability that each entry's nucleus holds. logits_dtype: as for `decode_rows`."""
+    if not len(columns.counts):
+        return np.zeros(0)
+    probabilities = np.exp(_top_logits(columns, logits_dtype) - np.repeat(columns.logsumexp, columns.counts))
+    mass: Float64 = np.add.reduceat(probabilities, ends_of(columns.counts)[:-1])
+    return mass
+
+
 def _places(columns: FlatColumns, width: int) -> Int64:
     """Where each nucleus token goes in a flat array of `width` columns an entry: [sum of counts].
 

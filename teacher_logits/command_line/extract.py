@@ -136,15 +136,33 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 def _show(preview: "MaskPreview") -> None:
     """Print marked conversations: in colour on a terminal, else (and without termcolor) between [[ and ]]."""
-    start, end = "[[", "]]"
-    if sys.stdout.isatty():
-        with contextlib.suppress(ImportError):
-            from termcolor import colored
+    if not sys.stdout.isatty() or _coloured("x", "marked") == "x":
+        say(preview.text())
+        return
+    legend = "  ".join(_coloured(words, kind) for kind, (words, *_) in _COLOURS.items())
+    say(f"{legend}\n{preview.text(lambda seen: seen.painted(_coloured))}")
 
-            start, _, end = colored("text", "black", "on_green").partition("text")
-    if not start:  # termcolor was told not to
-        start, end = "[[", "]]"
-    say(preview.text(start, end))
+
+_COLOURS = {
+    "marked": ("marked: their distributions are stored", "black", "on_green"),
+    "assistant": ("the assistant's, not marked", "red"),
+    "user": ("user", "cyan"),
+    "system": ("system", "yellow"),
+    "tool": ("others", "magenta"),
+    "template": ("the template's", "dark_grey"),
+}
+"""By kind of token: its name in the legend, and termcolor's colours."""
+
+
+def _coloured(text: str, kind: str) -> str:
+    """The text in the colour of its kind, line by line; as it is without termcolor, or where that is told not to."""
+    with contextlib.suppress(ImportError):
+        from termcolor import colored
+
+        _, *colours = _COLOURS.get({"developer": "system"}.get(kind, kind), _COLOURS["tool"])
+        shown = text.replace("\n", "↵\n") if kind == "marked" else text  # a coloured line break can't be seen
+        return "\n".join(colored(line, *colours) if line else line for line in shown.split("\n"))
+    return text
 
 
 def _confirm(preview: "MaskPreview") -> bool:

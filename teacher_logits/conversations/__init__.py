@@ -3,7 +3,6 @@
 from teacher_logits.conversations.chat import (
     ChatRenderer,
     ConversationDataset,
-    MarkedConversation,
     RendererSpec,
     get_transform_fn,
     load_tokenizer,
@@ -11,11 +10,14 @@ from teacher_logits.conversations.chat import (
 )
 from teacher_logits.conversations.choosing import choose_mask, log_mask_method
 from teacher_logits.conversations.identity import tokenizer_sha256
-from teacher_logits.conversations.masks import Unusable, marked_text
+from teacher_logits.conversations.looking import MARKED, TEMPLATE, MarkedConversation
+from teacher_logits.conversations.masks import Unusable
 from teacher_logits.conversations.select import select_rows
 from teacher_logits.conversations.source import Source, open_source, prepare_dataset
 
 __all__ = [
+    "MARKED",
+    "TEMPLATE",
     "ChatRenderer",
     "ConversationDataset",
     "MarkedConversation",
@@ -26,7 +28,6 @@ __all__ = [
     "get_transform_fn",
     "load_tokenizer",
     "log_mask_method",
-    "marked_text",
     "open_source",
     "prepare_dataset",
     "renderer_spec",

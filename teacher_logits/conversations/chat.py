@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from teacher_logits.conversations.fitting import has_calls, wanted_arguments, with_arguments
+from teacher_logits.conversations.looking import MarkedConversation, roles_of
 from teacher_logits.conversations.masks import (
     NO_ASSISTANT_TOKENS,
     Unusable,
     bracketed,
-    marked_text,
     marked_tokens,
     require_marks,
     spans_in_brackets,
@@ -116,7 +115,7 @@ class ChatRenderer:
         """The conversation as the teacher sees it, its assistant tokens between `start` and `end`."""
         return self.look(conversation).text(start, end)
 
-    def look(self, conversation: Conversation) -> "MarkedConversation":
+    def look(self, conversation: Conversation) -> MarkedConversation:
         """The conversation as the teacher sees it, token by token. Raises Unusable where there is nothing to see."""
         text, _ = self._text_and_turns(conversation)
         (example,) = self.render([conversation])
@@ -128,7 +127,7 @@ class ChatRenderer:
         # The text between two tokens belongs to the one before it; bytes of one character, to the last of them.
         begins = np.append(offsets[1:, 0], len(text))
         pieces = [text[max(first, 0) : max(first, past)] for first, past in zip(offsets[:, 0], begins, strict=True)]
-        return MarkedConversation(pieces, marked)
+        return MarkedConversation(pieces, marked, roles_of(pieces, conversation.messages))
 
     def _text_and_turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
         """The rendered text and the characters in it that are the assistant's, in the turns that count."""
@@ -191,20 +190,6 @@ class ChatRenderer:
         if not len(positions):
             raise Unusable(NO_ASSISTANT_TOKENS)
         return Example(conversation.index, input_ids, positions)
-
-
-@dataclass(frozen=True)
-class MarkedConversation:
-    """A rendered conversation to be looked at."""
-
-    pieces: list[str]
-    """Text by token; their join is the whole."""
-    marked: NDArray[np.bool_]
-    """Which tokens are the assistant's."""
-
-    def text(self, start: str = "[[", end: str = "]]") -> str:
-        """The whole, its assistant tokens between `start` and `end`."""
-        return marked_text(self.pieces, self.marked, start, end)
 
 
 class ConversationDataset:

@@ -133,17 +133,3 @@ def _closes_first(text: str, first: int, past: int) -> bool:
     """Whether the first of the tags in a span is a closing one."""
     close = text.find(_THINK_CLOSE, first, past)
     return close >= 0 and text.find(THINK_OPEN, first, close) < 0
-
-
-def marked_text(pieces: Sequence[str], marked: NDArray[np.bool_], start: str = "[[", end: str = "]]") -> str:
-    """The conversation's text with its marked runs between `start` and `end`.
-
-    pieces: the text of each run of equally marked tokens is the join of its pieces.
-    """
-    text, inside = [], False
-    for piece, is_marked in zip(pieces, marked, strict=True):
-        if is_marked != inside:
-            text.append(start if is_marked else end)
-            inside = bool(is_marked)
-        text.append(piece)
-    return "".join(text) + (end if inside else "")

@@ -10,14 +10,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from teacher_logits.errors import FormatError, OutputError
 from teacher_logits.hub import Checkpoint, Repository, Snapshot, patiently
 from teacher_logits.journal import KnownShards
 from teacher_logits.progress import track
 from teacher_logits.records import Int64
-from teacher_logits.shards import read_indices, read_table
+from teacher_logits.shards import read_indices, shard_figures
 
 _SHARDS_AT_ONCE = 16
 _MANY = 50
@@ -29,7 +28,7 @@ class CommittedShard:
     """A shard of the output."""
 
     entry: Mapping[str, Any]
-    """What checkpoint.json should say of it: rows, tokens, sha256."""
+    """What checkpoint.json should say of it: rows, tokens, sha256, figures."""
     index: Int64
     """Source numbers of its rows."""
     whole: bool = False
@@ -108,9 +107,14 @@ def _read_whole(path: str, repository: Repository) -> CommittedShard:
     """A shard from all of its bytes: one that checkpoint.json doesn't list (the run died between the two), say."""
     content = repository.read_bytes(path)
     with _named(path, repository):
-        index, tokens = read_indices(io.BytesIO(content)), read_table(io.BytesIO(content), ["num_tokens"])
-    total = pc.sum(tokens.column("num_tokens")).as_py() or 0
-    entry = {"rows": len(index), "tokens": total, "sha256": hashlib.sha256(content).hexdigest()}
+        index = read_indices(io.BytesIO(content))
+        figures = shard_figures(io.BytesIO(content), len(content))
+    entry = {
+        "rows": len(index),
+        "tokens": figures.entries,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "figures": figures.as_dict(),
+    }
     return CommittedShard(entry, index, whole=True)
 
 

@@ -1,7 +1,7 @@
 """What --verify-mask shows: a few conversations of a run, each token that is the assistant's marked."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,8 @@ class MaskPreview:
     shown: list[tuple[str, MarkedConversation]]
     """Each with what it stands for."""
 
-    def text(self, start: str = "[[", end: str = "]]") -> str:
-        """All of it, assistant tokens between `start` and `end`."""
+    def text(self, show: Callable[[MarkedConversation], str] = MarkedConversation.text) -> str:
+        """All of it. show: how a conversation is written; by default with its assistant tokens between [[ and ]]."""
         lines = [
             f"assistant tokens by --mask-source {self.method}: {self.share:.0%} of the tokens of the first "
             f"{self.looked_at:,} conversations",
@@ -41,7 +41,7 @@ class MaskPreview:
         ]
         for title, seen in self.shown:
             share = f"{seen.marked.sum():,} of {len(seen.marked):,} tokens marked"
-            lines += ["", f"--- {title}: {share}", "", seen.text(start, end)]
+            lines += ["", f"--- {title}: {share}", "", show(seen)]
         return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from teacher_logits.errors import OutputError
 from teacher_logits.files import json_bytes
-from teacher_logits.shards import FORMAT_VERSION
+from teacher_logits.shards import FORMAT_VERSION, ShardFigures
 
 CHECKPOINT_FILE = "checkpoint.json"
 SKIPPED_FILE = "skipped.jsonl"
@@ -24,7 +24,7 @@ class Checkpoint:
     """As in the shards' schema, with the text of the chat template."""
     complete: bool = False
     shards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Path -> rows, tokens, sha256."""
+    """Path -> rows, tokens, sha256, and figures for the card."""
 
     @property
     def shard_metadata(self) -> dict[str, Any]:
@@ -40,6 +40,11 @@ class Checkpoint:
     def total_tokens(self) -> int:
         """Assistant tokens in the shards."""
         return sum(shard["tokens"] for shard in self.shards.values())
+
+    @property
+    def figures(self) -> ShardFigures | None:
+        """The sums over the shards; None where they aren't known of all."""
+        return ShardFigures.of_entries(self.shards.values())
 
     def content(self) -> bytes:
         """The file's bytes."""

@@ -13,7 +13,7 @@ from teacher_logits.errors import FormatError
 from teacher_logits.files import atomic_path, sha256_file
 from teacher_logits.journal.cache import RunCache
 from teacher_logits.journal.own import read_own
-from teacher_logits.shards import shard_number, write_shard
+from teacher_logits.shards import ShardFigures, read_metadata, shard_number, write_shard
 
 
 class ShardState(enum.StrEnum):
@@ -39,11 +39,17 @@ class SpooledShard:
     sha256: str
     size: int
     """bytes"""
+    figures: ShardFigures
     state: ShardState = ShardState.WRITTEN
 
     def entry(self) -> dict[str, Any]:
         """What checkpoint.json says of it."""
-        return {"rows": self.rows, "tokens": self.tokens, "sha256": self.sha256}
+        return {
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "sha256": self.sha256,
+            "figures": self.figures.as_dict(),
+        }
 
 
 class Spool:
@@ -60,7 +66,8 @@ class Spool:
             try:
                 if shard_number(f"data/{path.name}") is None:
                     raise FormatError(f"{path} isn't called as a shard is.")
-                self._shards[path.name] = _describe(f"data/{path.name}", path, read_own(path, fingerprint))
+                table = read_own(path, fingerprint)
+                self._shards[path.name] = _describe(f"data/{path.name}", path, table, read_metadata(path))
             except FormatError:
                 cache.set_aside(path)
 
@@ -80,7 +87,7 @@ class Spool:
         path = self._folder / Path(name).name
         with atomic_path(path) as temporary:
             write_shard(table, temporary, metadata)
-        shard = _describe(name, path, table)
+        shard = _describe(name, path, table, metadata)
         with self._lock:
             self._shards[path.name] = shard
         return shard
@@ -92,6 +99,7 @@ class Spool:
             self._shards.pop(shard.path.name, None)
 
 
-def _describe(name: str, path: Path, table: pa.Table) -> SpooledShard:
-    tokens = pa.compute.sum(table.column("num_tokens")).as_py() or 0
-    return SpooledShard(name, path, table.num_rows, tokens, sha256_file(path), path.stat().st_size)
+def _describe(name: str, path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> SpooledShard:
+    size = path.stat().st_size
+    figures = ShardFigures.of_table(table, metadata["logits_dtype"], size)
+    return SpooledShard(name, path, table.num_rows, figures.entries, sha256_file(path), size, figures)

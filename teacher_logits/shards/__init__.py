@@ -1,5 +1,6 @@
 """Parquet shards of format version 1: schema, writing, reading. Never imports torch."""
 
+from teacher_logits.shards.figures import ShardFigures, size_class_names
 from teacher_logits.shards.names import shard_name, shard_number
 from teacher_logits.shards.reader import (
     Shard,
@@ -12,6 +13,7 @@ from teacher_logits.shards.reader import (
     read_metadata,
     read_schema,
     read_table,
+    shard_figures,
     shard_footer,
 )
 from teacher_logits.shards.schema import FORMAT_VERSION, METADATA_KEY, shard_schema
@@ -22,6 +24,7 @@ __all__ = [
     "MAX_SHARD_BYTES",
     "METADATA_KEY",
     "Shard",
+    "ShardFigures",
     "column_ranges",
     "iter_distributions",
     "iter_row_groups",
@@ -31,9 +34,11 @@ __all__ = [
     "read_metadata",
     "read_schema",
     "read_table",
+    "shard_figures",
     "shard_footer",
     "shard_name",
     "shard_number",
     "shard_schema",
+    "size_class_names",
     "write_shard",
 ]

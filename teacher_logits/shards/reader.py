@@ -20,6 +20,7 @@ from teacher_logits.codec import (
 )
 from teacher_logits.errors import FormatError, SettingsError
 from teacher_logits.records import Int64
+from teacher_logits.shards.figures import ShardFigures
 from teacher_logits.shards.schema import FORMAT_VERSION, metadata_of, shard_schema
 
 Shard = Path | str | IO[bytes] | RawIOBase
@@ -145,6 +146,18 @@ def iter_distributions(shard: Shard, width: int | None = None, entries: int = 81
                 columns = flat_columns(_contract(_whole(table, file.metadata.row_group(group).num_rows)))
             for part in columns.parts(entries):
                 yield decode_distributions(part, dtype, width)
+
+
+def shard_figures(shard: Shard, size: int) -> ShardFigures:
+    """The sums over all entries of a shard. size: its bytes.
+
+    Raises FormatError as `read_entries` does.
+    """
+    dtype, every = _logits_dtype(shard), ShardFigures.of_none(size)
+    for table in iter_row_groups(shard):
+        with _damage_named(shard):
+            every += ShardFigures.of_table(_contract(table.select(CONTRACT_COLUMNS)), dtype)
+    return every
 
 
 def _logits_dtype(shard: Shard) -> str:

@@ -64,10 +64,16 @@ def test_whoever_agrees_or_is_not_there(typed: str | None, place: Place, at_home
     assert stored_rows(place.folder)["index"].to_pylist() == [0, 1]
 
 
-def test_marks_are_green(place: Place, at_home: ForkServer, tmp_path: Path):
+def test_each_role_has_its_colour(place: Place, at_home: ForkServer, tmp_path: Path):
     """--verify-mask-only shows the same, and asks nothing."""
-    code, seen = at_a_terminal(at_home, "", tmp_path / "err", *place.arguments("--verify-mask-only"))
+    arguments = place.arguments("--verify-mask-only", "--limit", "1", "--system-prompt", "Be brief.")
+    code, seen = at_a_terminal(at_home, "", tmp_path / "err", *arguments)
     assert code == 0 and QUESTION not in seen and not place.folder.exists()
-    start, end = "\x1b[42m\x1b[30m", "\x1b[0m"
-    assert f"<|im_start|>assistant\n{start}{ANSWER}<|im_end|>{end}\n" in seen
-    assert "[[" not in seen and seen.count(start) == seen.count(end) == seen.count("--- ")
+    green, cyan, yellow, grey, end = "\x1b[42m\x1b[30m", "\x1b[36m", "\x1b[33m", "\x1b[90m", "\x1b[0m"
+    question = question_rows(1)[0]["question"]
+    assert seen.rstrip().endswith(
+        f"{grey}<|im_start|>system{end}\n{yellow}Be brief.{end}{grey}<|im_end|>{end}\n"
+        f"{grey}<|im_start|>user{end}\n{cyan}{question}{end}{grey}<|im_end|>{end}\n"
+        f"{grey}<|im_start|>assistant{end}\n{green}{ANSWER}<|im_end|>{end}"
+    )
+    assert "[[" not in seen and f"{green}marked: their distributions are stored{end}" in seen

@@ -15,7 +15,7 @@ from teacher_logits.extraction import committed
 from teacher_logits.extraction.committed import CommittedShard, read_committed
 from teacher_logits.hub import Checkpoint, FolderRepository, HubRepository, Repository
 from teacher_logits.journal import KnownShards, RunCache
-from teacher_logits.shards import write_shard
+from teacher_logits.shards import shard_figures, write_shard
 from tests.codec.made import made_table
 from tests.hub.made import METADATA, REPO, ROWS, hub, shard, upload_everything
 from tests.hub_server import Fault, HubServer
@@ -103,7 +103,8 @@ def test_a_shard_that_the_checkpoint_does_not_list(
         found = take(output, cache)
         assert numbers(found) == [*range(10), 90, 91, 92, *range(20, 40), *range(50, 60)]
         blob = server.commits(REPO)[0].files[shard(1)]
-        assert found[shard(1)].entry == {"rows": 3, "tokens": 6, "sha256": blob.sha256}
+        figures = shard_figures(io.BytesIO(content), len(content)).as_dict()
+        assert found[shard(1)].entry == {"rows": 3, "tokens": 6, "sha256": blob.sha256, "figures": figures}
         assert found[shard(7)].whole and not found[shard(0)].whole
     assert server.struck(fault) == 3
 

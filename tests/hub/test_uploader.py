@@ -1,5 +1,6 @@
 """Rows to shards to commits, with everything that a Hub and a network can do meanwhile."""
 
+import io
 import json
 import logging
 import time
@@ -14,7 +15,7 @@ from teacher_logits.errors import UploadError
 from teacher_logits.hub import Checkpoint, FolderRepository
 from teacher_logits.hub import uploader as uploader_module
 from teacher_logits.journal import RunCache, SkippedLog
-from teacher_logits.shards import shard_schema
+from teacher_logits.shards import shard_figures, shard_schema
 from tests.hub.made import (
     METADATA,
     NONE_DONE,
@@ -79,6 +80,7 @@ def test_checkpoint_has_the_formats_keys(server: HubServer, api: HfApi, cache: R
         "rows": 10,
         "tokens": sum(ROWS.column("num_tokens").to_pylist()[10:20]),
         "sha256": server.commits(REPO)[0].files[shard(1)].sha256,
+        "figures": shard_figures(io.BytesIO(files[shard(1)]), len(files[shard(1)])).as_dict(),
     }
     again = Checkpoint.parse(files["checkpoint.json"], "there")
     assert again.content() == files["checkpoint.json"]

@@ -9,7 +9,7 @@ import pytest
 
 from teacher_logits.journal import RunCache, Spool
 from teacher_logits.journal import spool as spool_module
-from teacher_logits.shards import read_metadata, read_table
+from teacher_logits.shards import read_metadata, read_table, shard_figures
 from tests.codec.made import made_table
 
 NAME = "data/train-abababab-{:05d}.parquet"
@@ -30,7 +30,9 @@ def test_what_is_written_is_found_again(cache: RunCache):
         content = shard.path.read_bytes()
         assert shard.path.parent == cache.spool_folder and shard.path.name == Path(shard.name).name
         assert (shard.size, shard.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-        assert shard.entry() == {"rows": shard.rows, "tokens": shard.tokens, "sha256": shard.sha256}
+        figures = shard_figures(shard.path, shard.size).as_dict()
+        told = {"rows": shard.rows, "tokens": shard.tokens, "sha256": shard.sha256, "figures": figures}
+        assert shard.entry() == told
         assert read_table(shard.path).replace_schema_metadata(None).cast(table.schema).equals(table)
         assert read_metadata(shard.path)["logits_dtype"] == "float32"
     spool.remove(written[1])
