@@ -18,9 +18,12 @@ log = logging.getLogger("teacher_logits")
 
 
 class Progress:
-    """A bar of `total` steps with a note beside it. Without a terminal it logs a line every half minute instead."""
+    """A bar of `total` steps (None: nobody knows) with a note beside it.
 
-    def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
+    Without a terminal it logs a line every half minute instead.
+    """
+
+    def __init__(self, title: str, total: int | None, unit: str, done: int = 0) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._terminal = sys.stderr.isatty()
         width = _columns() if self._terminal else 0
@@ -50,7 +53,8 @@ class Progress:
     def line(self) -> str:
         """Where the work stands, as plain text."""
         share = f" ({self._done / self._total:.0%})" if self._total else ""
-        return f"{self._done:,} of {self._total:,} {self._unit}{share}" + (f", {self._note}" if self._note else "")
+        total = "" if self._total is None else f" of {self._total:,}"
+        return f"{self._done:,}{total} {self._unit}{share}" + (f", {self._note}" if self._note else "")
 
     def close(self) -> None:
         """End the bar and leave it as it stands."""
@@ -58,7 +62,7 @@ class Progress:
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
+def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Progress]:
     """A `Progress` that is closed at the end of the block."""
     shown = Progress(title, total, unit, done)
     try:
