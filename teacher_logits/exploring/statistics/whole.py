@@ -39,7 +39,7 @@ _MOST_NATS = 13.0
 
 @dataclass(frozen=True, eq=False)
 class EntropyStats:
-    """Entropy of the teacher's distributions, in nats. Of their tails mass and a few draws are known: see `Entropies`."""
+    """Entropy of the teacher's distributions, in nats. Of the tails mass and some draws are known: see `Entropies`."""
 
     nucleus: Spread
     """Of the nuclei's part, which is exact."""
