@@ -54,6 +54,7 @@ def execute_analysis(
     working folder.   theme: of the pictures, 'light' or 'dark'.
     Raises FormatError where the dataset can't be read, OutputError where output_dir can't be a folder.
     """
+    theme_of(theme)  # before the work
     source = output if isinstance(output, Source) else open_source(output, revision)
     folder = _folder(f"{Path(source.name).resolve().name}-analysis" if output_dir is None else output_dir)
     stats = compute_dataset_stats(source, split=split)

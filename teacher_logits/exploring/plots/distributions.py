@@ -29,7 +29,7 @@ _CONTEXT = 60
 _MOST = 24
 """Tokens shown of either kind."""
 _GAP = 1
-_FEWEST_ROWS, _ROW_INCHES, _FRAME_INCHES = 6, 0.235, 2.0
+_FEWEST_ROWS, _ROW_INCHES, _FRAME_INCHES = 2, 0.235, 2.0
 _LOG10 = float(np.log(10))
 
 

@@ -138,7 +138,7 @@ def _by_place(ax: Any, places: PositionSizes, theme: Theme) -> None:
     ax.plot(x, places.mean[kept], color=theme.marked, linewidth=1.8, linestyle=(0, (4, 2)), label="mean")
     top = max(10.0, float(high.max(initial=1)), float(places.mean[kept].max(initial=1)))
     _size_axis(ax.yaxis, ax.set_yscale, top)
-    ax.set_ylim(0.9, top * 1.3)
+    ax.set_ylim(0.9, top * 2)
     place_axis(ax, x)
     ax.set_xlabel(f"place of the token in the {places.counted_from}")
     ax.set_ylabel("nucleus size (tokens)")
@@ -151,7 +151,7 @@ def _by_place(ax: Any, places: PositionSizes, theme: Theme) -> None:
 def _by_sample(ax: Any, samples: SampleSizes, theme: Theme) -> None:
     means = samples.mean[np.isfinite(samples.mean)]
     number = int(np.clip(2 * np.sqrt(len(means)), 8, 40))
-    bins = np.geomspace(max(1, means.min(initial=2)), max(2, means.max(initial=0)) * 1.001, number + 1)
+    bins = np.geomspace(means.min(initial=256) if len(means) else 1, max(2, means.max(initial=0)) * 1.001, number + 1)
     ax.hist(means, bins, color=theme.nucleus, edgecolor=theme.background, linewidth=0.6)
     _size_axis(ax.xaxis, ax.set_xscale, bins[-1], bins[0])
     ax.set_xlim(bins[0], bins[-1])

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -130,14 +131,16 @@ class Labels:
 
     def token(self, token: int) -> str:
         """One token."""
-        return f"id {token}" if self._texts is None else printable(_short(quoted(self._texts.one(token))))
+        return (
+            f"id {token}" if self._texts is None else _left_to_right(_short(printable(quoted(self._texts.one(token)))))
+        )
 
     def ending(self, tokens: Sequence[int], letters: int) -> str:
         """The last letters of a text in quotation marks; '' where nobody knows the texts."""
         if self._texts is None or not len(tokens):
             return ""
-        text = "".join(self._texts.row(tokens))
-        return printable(quoted(("…" if len(text) > letters else "") + text[-letters:]))
+        text = printable(quoted("".join(self._texts.row(tokens))))
+        return _left_to_right(text if len(text) <= letters else f"'…{text[-letters:]}")
 
 
 def printable(text: str) -> str:
@@ -158,6 +161,12 @@ def _known_letters() -> frozenset[int]:
     manager = viz_library("matplotlib.font_manager")
     fonts = (manager.get_font(manager.findfont(family)) for family in font_families())
     return frozenset(letter for font in fonts for letter in font.get_charmap())
+
+
+def _left_to_right(text: str) -> str:
+    """The text with a mark behind it that keeps right-to-left letters from taking what follows to their other side."""
+    turning = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
+    return text + "\u200e" if turning else text
 
 
 def _short(text: str) -> str:
