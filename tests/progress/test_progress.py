@@ -66,6 +66,9 @@ def test_line_without_a_total(clock: Clock):
     with progress("reading", 0, "rows") as shown:
         shown.advance(1234)
         assert shown.line() == "1,234 of 0 rows"
+    with progress("reading", None, "rows") as shown:
+        shown.advance(1234, "well")
+        assert shown.line() == "1,234 rows, well", "nobody knows how many there are"
 
 
 def test_on_a_terminal_a_bar_on_stderr_alone(
