@@ -20,6 +20,7 @@ from teacher_logits.exploring.statistics.spread import RunningSpread
 from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
 from teacher_logits.shards import write_shard
+from tests.exploring.damage import change_checkpoint
 from tests.exploring.made import CAP, SAMPLED_N, TEXTS, VOCABULARY, Made
 from tests.exploring.reference import Entry, des_raj, entries_of, highest_entropy, lowest_entropy, perplexity
 from tests.exploring.test_nucleus_stats import FORMS
@@ -221,6 +222,20 @@ def test_damage(copy: Path, damage: str):
     pq.write_table(table.set_column(table.column_names.index(name), name, changed), shard)
     with pytest.raises(FormatError, match="is damaged"):
         compute_dataset_stats(copy)
+
+
+@pytest.mark.parametrize("nonsense", ["many", -1, 1e300, True, [6]])
+def test_a_run_that_tells_nonsense(copy: Path, made: Made, nonsense: Any):
+    """Its cap and vocabulary are then not known."""
+
+    def change(checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"]["top_p_max_elements"] = checkpoint["metadata"]["vocab_used"] = nonsense
+
+    change_checkpoint(copy, change)
+    stats = compute_dataset_stats(copy)
+    assert stats.nucleus.cap is None and stats.nucleus.share_at_cap is None
+    assert stats.entropy.highest.mean >= compute_dataset_stats(made.folder).entropy.lowest.mean
+    assert "retained mass" in dataset_stats_text(stats)
 
 
 def test_no_entries(tmp_path: Path, made: Made):

@@ -11,8 +11,7 @@ import numpy as np
 from teacher_logits.exploring.decoding import Sample
 from teacher_logits.exploring.plots.style import Theme, dress_legend, figure_axes, headline, theme_of
 from teacher_logits.exploring.plots.turns import gap_note, mark_gaps, place_axis, place_label, stretches_of, well_filled
-from teacher_logits.exploring.runs import told
-from teacher_logits.exploring.statistics.nucleus import NucleusSizeStats, PositionSizes, SampleSizes
+from teacher_logits.exploring.statistics.nucleus import NucleusSizeStats, PositionSizes, SampleSizes, cap_of
 from teacher_logits.exploring.text import percent
 
 _TICKS = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -28,7 +27,7 @@ def plot_nucleus_sizes(sample: Sample, *, ax: Any = None, theme: str = "light") 
     colours = theme_of(theme)
     (ax,) = figure_axes(ax, colours, (10, 3.6))
     sizes = np.asarray(sample["top_counts"])
-    cap = told(sample.get("run") or {}, "top_p_max_elements")
+    cap = cap_of(sample.get("run") or {})
     for first, last, edges in stretches_of(sample):
         ax.stairs(sizes[first:last], edges, baseline=0.8, fill=True, color=colours.nucleus, linewidth=0)
     mark_gaps(ax, sample, colours)

@@ -152,7 +152,8 @@ def entropy_bounds(sample: Sample) -> tuple[Float64, Float64]:
 
 def vocabulary_of(run: Mapping[str, Any]) -> int:
     """Tokens that may have a probability; the most that the format holds where the run doesn't tell."""
-    return int(told(run, "vocab_used") or MAX_VOCABULARY)
+    vocabulary = told(run, "vocab_used")
+    return vocabulary if type(vocabulary) is int and 0 < vocabulary <= MAX_VOCABULARY else MAX_VOCABULARY
 
 
 def _fresh(entries: Entries, last: Int64) -> NDArray[np.bool_]:

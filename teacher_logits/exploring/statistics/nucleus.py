@@ -4,6 +4,7 @@ Legend: C conversations, P entries, B bins of positions.
 """
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -114,7 +115,7 @@ class NucleusSizeStats:
     @property
     def entries_at_cap(self) -> int:
         """0 where the cap isn't known."""
-        return int(self.histogram[self.cap]) if self.cap is not None and self.cap < SIZES else 0
+        return 0 if self.cap is None else int(self.histogram[self.cap])
 
     @property
     def smallest(self) -> int:
@@ -149,7 +150,13 @@ def analyze_nucleus_sizes(
     rows = 0
     for _, more in tables.each(counter.columns, "nucleus sizes", counter.add):
         rows += more
-    return counter.result(rows, told(tables.run, "top_p_max_elements"))
+    return counter.result(rows, cap_of(tables.run))
+
+
+def cap_of(run: Mapping[str, Any]) -> int | None:
+    """The run's `top_p_max_elements`; None where it isn't told, or can't be."""
+    cap = told(run, "top_p_max_elements")
+    return cap if type(cap) is int and 0 < cap < SIZES else None
 
 
 class NucleusCounter:

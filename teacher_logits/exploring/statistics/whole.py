@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from teacher_logits.codec import CONTRACT_COLUMNS, FlatColumns, decode_entries, flat_columns, flat_values
-from teacher_logits.exploring.runs import told
 from teacher_logits.exploring.statistics.actual import (
     RankCounter,
     RankStats,
@@ -20,7 +19,7 @@ from teacher_logits.exploring.statistics.actual import (
     tokens_of,
 )
 from teacher_logits.exploring.statistics.entries import Entropies, EntryBlock, entropies, vocabulary_of
-from teacher_logits.exploring.statistics.nucleus import CountedFrom, NucleusCounter, NucleusSizeStats
+from teacher_logits.exploring.statistics.nucleus import CountedFrom, NucleusCounter, NucleusSizeStats, cap_of
 from teacher_logits.exploring.statistics.spread import POSITION_BINS, RunningSpread, Spread, bins_of, places_in_turn
 from teacher_logits.exploring.statistics.tables import Tables, tables_of
 from teacher_logits.records import Float64, Int64
@@ -160,7 +159,7 @@ class _Counter:
         mass = {temperature: spread.result() for temperature, spread in self._mass.items()}
         return DatasetStats(
             name=tables.name,
-            nucleus=self._nucleus.result(conversations, told(tables.run, "top_p_max_elements")),
+            nucleus=self._nucleus.result(conversations, cap_of(tables.run)),
             lengths=self._lengths.result(),
             entropy=self._entropy.result(),
             mass={temperature: spread for temperature, spread in mass.items() if spread.count or temperature == 1},
