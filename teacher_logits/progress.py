@@ -18,9 +18,9 @@ log = logging.getLogger("teacher_logits")
 
 
 class Progress:
-    """A bar of `total` steps (None: nobody knows) with a note beside it.
+    """A bar of `total` steps with a note beside it. Without a terminal it logs a line every half minute instead.
 
-    Without a terminal it logs a line every half minute instead.
+    total: None where it isn't known.
     """
 
     def __init__(self, title: str, total: int | None, unit: str, done: int = 0) -> None:
@@ -53,8 +53,8 @@ class Progress:
     def line(self) -> str:
         """Where the work stands, as plain text."""
         share = f" ({self._done / self._total:.0%})" if self._total else ""
-        total = "" if self._total is None else f" of {self._total:,}"
-        return f"{self._done:,}{total} {self._unit}{share}" + (f", {self._note}" if self._note else "")
+        of = "" if self._total is None else f" of {self._total:,}"
+        return f"{self._done:,}{of} {self._unit}{share}" + (f", {self._note}" if self._note else "")
 
     def close(self) -> None:
         """End the bar and leave it as it stands."""

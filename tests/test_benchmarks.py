@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,9 @@ from types import ModuleType
 import pytest
 import torch
 
+from benchmarks.conversation_page import NAMES
 from tests.conversations.unmarked import KINDS, without_marks
+from tests.exploring.made import made_dataset
 from tests.tiny import tiny_tokenizer
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -55,6 +59,12 @@ def table_rows(text: str) -> list[list[str]]:
             assert begun and len(cells) == width
             rows.append([cell.strip() for cell in cells])
     return rows
+
+
+def test_lengths(printed):
+    rows = table_rows(printed("lengths", "--conversations", "40", "--tokens", "20"))
+    assert len(rows) == 5 and all(float(row[4]) > 50 for row in rows)
+    assert [bool(row[3]) for row in rows] == [True, True, True, True, False], "what --tokenized-dataset saves"
 
 
 def test_sampling(printed):
@@ -125,6 +135,15 @@ def test_templates(printed, tmp_path: Path):
     assert rows["marked"][0].startswith("template: ") and rows["unmarked"][0].startswith("prefix: ")
     assert rows["more"][0].endswith("as marked") and rows["unmarked"][0].endswith("right")
     assert rows["changed"][1].startswith("0 assistant tokens") and rows["greedy"][1].startswith("wrong")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not any(map(shutil.which, NAMES)), reason="no Chromium is installed")
+def test_conversation_page(printed, tmp_path: Path):
+    made = made_dataset(tmp_path / "logits", tmp_path / "teacher")
+    rows = table_rows(printed("conversation_page", str(made.folder), "--tokens", "30", "60"))
+    assert [row[0] for row in rows] == ["30", "60"]
+    assert all(re.fullmatch(r"\d+ \(\d+-\d+\)", cell) for row in rows for cell in row[4:])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures for minutes where there is a GPU")

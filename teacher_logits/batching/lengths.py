@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Source, Unusable
-from teacher_logits.conversations.places import Place, load_rows
+from teacher_logits.conversations.places import Rows
 from teacher_logits.conversations.source import arrow_column
 from teacher_logits.errors import DatasetError, TeacherLogitsError
 from teacher_logits.progress import progress
@@ -47,7 +47,7 @@ class LengthTable:
     lengths: Int64
     """[n] tokens; 0 for a conversation that can't be used."""
     assistant_lengths: Int64
-    """[n] assistant tokens; 0 likewise, and where they weren't counted."""
+    """[n] assistant tokens; 0 likewise."""
     reasons: dict[int, str]
     """Why a conversation can't be used, by its place."""
     seconds: float = 0.0
@@ -88,36 +88,28 @@ def count_lengths(source: Source, rows: Int64, renderer: ChatRenderer, processes
     return table
 
 
-def lengths_from_column(source: Source, rows: Int64, name: str) -> LengthTable:
-    """Lengths that a column of the source holds. Raises DatasetError where they are not whole numbers."""
-    lengths = _whole_numbers(source.column(name, "--length-col").to_numpy(), name)[rows]
-    return LengthTable(lengths, np.zeros(len(rows), np.int64), {})
+def lengths_from_column(source: Source, rows: Int64, name: str) -> Int64:
+    """[rows] lengths that a column of the source holds. Raises DatasetError where they are not whole numbers."""
+    return _whole_numbers(source.column(name, "--length-col").to_numpy(), name)[rows]
 
 
-def lengths_from_dataset(source: Source, rows: Int64, address: str, split: str) -> LengthTable:
-    """Lengths that a dataset of `compute_lengths.py` holds, by `original_index`.
+def lengths_from_dataset(source: Source, rows: Int64, counted: Rows, address: str) -> Int64:
+    """[rows] lengths that a dataset of `compute_lengths.py` holds, by `original_index`; 0 where it holds none.
 
-    Raises DatasetError where it lacks the columns, or a conversation.
+    address: its name, for messages.   Raises DatasetError where it lacks the columns, or they aren't whole numbers.
     """
-    counted = load_rows(Place(address, split)).dataset
-    missing = {"original_index", "length"} - set(counted.column_names)
+    missing = {"original_index", "length"} - set(counted.dataset.column_names)
     if missing:
         raise DatasetError(
             f"--tokenized-dataset {address} has no column {sorted(missing)[0]!r}; it should be a dataset that "
             "compute_lengths.py wrote."
         )
-    numbers = _whole_numbers(arrow_column(counted, "original_index").to_numpy(), "original_index")
-    lengths = _whole_numbers(arrow_column(counted, "length").to_numpy(), "length")
+    numbers = _whole_numbers(arrow_column(counted.dataset, "original_index").to_numpy(), "original_index")
+    lengths = _whole_numbers(arrow_column(counted.dataset, "length").to_numpy(), "length")
     order = np.argsort(numbers)
     wanted = source.index[rows]
-    places = np.searchsorted(numbers[order], wanted).clip(max=max(0, len(numbers) - 1))
-    absent = wanted if not len(numbers) else wanted[numbers[order][places] != wanted]
-    if len(absent):
-        raise DatasetError(
-            f"--tokenized-dataset {address} has no length for {len(absent):,} of {len(rows):,} conversations (the "
-            f"first is {absent[0]}). Run compute_lengths.py on the same dataset again, or leave the option out."
-        )
-    return LengthTable(lengths[order][places], np.zeros(len(rows), np.int64), {})
+    places = np.searchsorted(numbers[order], wanted).clip(max=len(numbers) - 1)
+    return np.where(numbers[order][places] == wanted, lengths[order][places], 0)
 
 
 def _whole_numbers(values: np.ndarray, name: str) -> Int64:

@@ -1,22 +1,32 @@
 """`python compute_lengths.py`."""
 
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say, set_up_reporting
 
+_STOPS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+
 
 def run() -> None:
-    """The program. Nothing is lost when it is stopped, so Ctrl+C ends it at once."""
+    """The program. Until it works on something, Ctrl+C ends it at once."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.exit(main())
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    # Libraries that read a stream have threads, which can abort the interpreter while it ends, after all was right.
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Options that can't be read leave through SystemExit(2)."""
     set_up_reporting()
-    return exit_code_of(lambda: _compute(arguments))
+    return exit_code_of(lambda: _compute(arguments), "Temporary files lie where TMPDIR says.")
 
 
 def _compute(arguments: Sequence[str] | None) -> int:
@@ -26,5 +36,27 @@ def _compute(arguments: Sequence[str] | None) -> int:
 
     options = tyro.cli(LengthsConfig, args=arguments, prog="compute_lengths.py")
     quiet_libraries()
-    say(compute_lengths(options).text())
+    before = {number: signal.signal(number, _stop) for number in _STOPS if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        summary = compute_lengths(options)
+    except _Stopped as stopped:
+        print(f"stopped by {signal.Signals(stopped.number).name}; run it again to begin anew", file=sys.stderr)
+        return 128 + stopped.number
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    say(summary.text())
     return 0
+
+
+class _Stopped(BaseException):
+    """Unwinds the work, so that no temporary file stays. Not an Exception, which libraries catch."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the clearing away
+    raise _Stopped(number)

@@ -20,6 +20,7 @@ from teacher_logits.conversations.local_files import (
     matching_files,
     require_one_kind,
 )
+from teacher_logits.conversations.spooling import Spool
 from teacher_logits.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Place:
     """Which files of a Hub dataset or a folder: they make up the split, whatever the dataset says of its splits."""
     numbers: tuple[str, ...] = ("original_index", "length")
     """Columns of CSV files that hold whole numbers; all others hold text. CSV itself doesn't say."""
+    spool: Spool | None = None
+    """Where rows are kept that are read one after another, instead of making the whole split ready first."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,6 @@ def _load_path(path: Path, place: Place) -> "datasets.Dataset":
 
 def _load_files(files: Sequence[Path], place: Place) -> "datasets.Dataset":
     """The rows of local files of one kind, which make up the split."""
-    import datasets
 
     suffix = data_suffix(files[0])
     assert suffix is not None
@@ -128,7 +130,16 @@ def _load_files(files: Sequence[Path], place: Place) -> "datasets.Dataset":
     elif kind == "json" and "parse_agent_traces" in inspect.signature(_json_config()).parameters:
         # Else a chat dataset with certain other columns is taken for a log of coding agents, and made over.
         options = {"parse_agent_traces": False}
-    return datasets.load_dataset(kind, data_files=named, split=place.split, **options)
+    return _load(kind, place, data_files=named, **options)
+
+
+def _load(what: str, place: Place, **options: Any) -> "datasets.Dataset":
+    """The split, mapped: what the library makes ready of it and keeps, or what `place.spool` takes of it."""
+    import datasets
+
+    if place.spool is None:
+        return datasets.load_dataset(what, split=place.split, **options)
+    return place.spool.take(datasets.load_dataset(what, split=place.split, streaming=True, **options))
 
 
 def _json_config() -> Any:
@@ -172,11 +183,9 @@ def _load_hub_address(place: Place) -> Rows:
 
 
 def _load_from_hub(place: Place, address: str, revision: str | None) -> Rows:
-    import datasets
-
     commit = _hub_commit(place, address, revision)
     rows = clear_errors(
-        lambda: datasets.load_dataset(address, place.config_name, split=place.split, revision=commit),
+        lambda: _load(address, place, name=place.config_name, revision=commit),
         address,
         place.split,
     )
@@ -222,3 +231,29 @@ def _choose_split(loaded: Any, split: str, path: Path) -> Any:
             f"{path} has no split {split!r}; it has {', '.join(repr(str(name)) for name in loaded)}. Pass --split."
         )
     return loaded[split]
+
+
+def dataset_file(address: str, revision: str | None, name: str) -> bytes | None:
+    """The content of a small file at the root of a dataset, a folder or one on the Hub; None where there is none.
+
+    Raises DatasetError where the Hub doesn't answer.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    path = local_path(address)
+    if path.is_dir():
+        return (path / name).read_bytes() if (path / name).is_file() else None
+    on_hub = _HUB_ADDRESS.fullmatch(address)
+    if on_hub is None and (path.exists() or is_pattern(address)):
+        return None
+
+    def fetch() -> bytes | None:
+        repository = on_hub["id"] if on_hub else address
+        try:
+            return Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision)).read_bytes()
+        except RemoteEntryNotFoundError:
+            return None
+
+    content: bytes | None = clear_errors(fetch, address, "")
+    return content

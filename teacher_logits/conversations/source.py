@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from teacher_logits.conversations.masks import Unusable
 from teacher_logits.conversations.messages import read_conversation
 from teacher_logits.conversations.places import Place, load_rows
 from teacher_logits.conversations.shapes import Columns, find_columns, require_column
+from teacher_logits.conversations.spooling import Spool
 from teacher_logits.errors import DatasetError
 from teacher_logits.records import Conversation, Int64
 from teacher_logits.settings import SourceOptions
@@ -92,9 +94,11 @@ def prepare_dataset(config: SourceOptions) -> Source:
     return open_source(config)
 
 
-def open_source(config: SourceOptions, revision: str | None = None) -> Source:
+def open_source(config: SourceOptions, revision: str | None = None, spool: Path | None = None) -> Source:
     """Open the source that the options name, at `revision` (a stored commit) where given.
 
+    spool: a folder for a copy of its rows, which are then read one after another, and no more of them than the options
+    can select; by default the library makes the whole split ready in its cache.
     Raises DatasetError where the dataset, the split or a column isn't there, or the numbers are not unique int32.
     """
     assert config.dataset is not None
@@ -108,6 +112,7 @@ def open_source(config: SourceOptions, revision: str | None = None) -> Source:
             revision=revision or config.dataset_revision,
             pattern=config.data_files,
             numbers=tuple(name for name in numbers if name is not None),
+            spool=None if spool is None else Spool(spool, _most_rows(config)),
         )
     )
     dataset = rows.dataset
@@ -129,6 +134,12 @@ def open_source(config: SourceOptions, revision: str | None = None) -> Source:
         index_column=index_column,
         system_prompt=config.system_prompt,
     )
+
+
+def _most_rows(config: SourceOptions) -> int | None:
+    """How many rows from the front can be selected; None where that isn't known before they are read."""
+    anywhere = config.random_sample or config.subject_col is not None or "[" in config.split
+    return None if anywhere or config.limit is None else config.start_offset + config.limit
 
 
 def _slice_rows(split: str, base: str, total: int) -> Int64:

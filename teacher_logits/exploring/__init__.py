@@ -5,9 +5,10 @@ loading      as a datasets.Dataset                       samples   one conversat
 decoding     16-bit numbers to probabilities             tokens    ids to text
 analysis     what the teacher thought of each token      summary   the whole dataset in numbers
 text, conversation   views as text                       printing  the same, printed
-verifying    whether the dataset is sound                      statistics   figures of whole datasets
-plots        matplotlib figures                      writing  statistics and plots as files
-notebook     the names of explore_logits
+page         a conversation as an HTML page              entropy   of distributions stored in part
+statistics   figures of whole datasets                   plots     matplotlib figures
+writing      both as files                               notebook  the names of explore_logits
+verifying    whether the dataset is sound
 """
 
 from teacher_logits.codec import unpack_indices
@@ -27,8 +28,10 @@ from teacher_logits.exploring.decoding import (
     get_nucleus_probability_mass,
     logits_to_probs,
 )
+from teacher_logits.exploring.entropy import entropy_bounds, entropy_estimate
 from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.optional import MissingLibraryError
+from teacher_logits.exploring.page import ConversationView, conversation_page, conversation_view
 from teacher_logits.exploring.plots import (
     plot_entropy_along_position,
     plot_logit_distribution,
@@ -63,6 +66,7 @@ from teacher_logits.exploring.writing import execute_analysis, write_plots
 
 __all__ = [
     "BytesPerToken",
+    "ConversationView",
     "DatasetStats",
     "DatasetSummary",
     "MissingLibraryError",
@@ -77,13 +81,17 @@ __all__ = [
     "bytes_per_token_text",
     "compute_bytes_per_token_stats",
     "compute_dataset_stats",
+    "conversation_page",
     "conversation_text",
+    "conversation_view",
     "dataset_stats_text",
     "decode_top_tokens",
     "dequantize_all_logits",
     "dequantize_logits",
     "dequantize_sampled_logits",
     "dequantize_top_logits",
+    "entropy_bounds",
+    "entropy_estimate",
     "execute_analysis",
     "get_nucleus_probability_mass",
     "get_sample",

@@ -7,6 +7,7 @@ from teacher_logits.exploring.analysis import as_sample, decode_top_tokens
 from teacher_logits.exploring.conversation import conversation_text
 from teacher_logits.exploring.decoding import Sample
 from teacher_logits.exploring.loading import load_logit_dataset
+from teacher_logits.exploring.page import ConversationView, conversation_view
 from teacher_logits.exploring.runs import tokenizer_if_any
 from teacher_logits.exploring.samples import read_sample
 from teacher_logits.exploring.sources import open_source
@@ -38,14 +39,23 @@ def print_top_tokens(sample: Sample, position: int, tokenizer: Any = None, k: in
 
 
 def visualize_conversation_probabilities(
-    sample_or_dataset: Any, place: int | None = None, *, index: int | None = None, tokenizer: Any = None
-) -> None:
+    sample_or_dataset: Any,
+    place: int | None = None,
+    *,
+    index: int | None = None,
+    tokenizer: Any = None,
+    html: bool = False,
+) -> ConversationView | None:
     """Print a whole conversation, its stored tokens coloured by the probability the teacher gave them.
 
     sample_or_dataset: what `get_sample` gives, or a dataset with a place (by default 0) or an `index` in it.
-    Errors are those of `conversation_text`.
+    html: print nothing, and return `conversation_view`, which a notebook shows and `.save("page.html")` keeps.
+    Errors are those of `conversation_text`, or of `conversation_view`.
     """
+    if html:
+        return conversation_view(sample_or_dataset, place, index=index, tokenizer=tokenizer)
     print(conversation_text(as_sample(sample_or_dataset, place, index), tokenizer))
+    return None
 
 
 def print_dataset_stats(dataset_or_stats: Any, tokenizer: Any = None) -> None:

@@ -1,18 +1,18 @@
 """One conversation's entries, found in a dataset or in its files and unpacked token by token."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from teacher_logits.codec import CONTRACT_COLUMNS, unpack_indices
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring.loading import run_of_dataset
 from teacher_logits.exploring.runs import run_of_source
-from teacher_logits.exploring.sources import Source
-from teacher_logits.shards import read_indices, shard_footer
+from teacher_logits.exploring.sources import Source, hub_errors, open_source
+from teacher_logits.exploring.streams import Open, files_of_stream, find_number, find_place, open_address, read_row
 
 _PER_TOKEN = {
     "top_counts": np.int64,
@@ -37,8 +37,10 @@ class NoSuchSampleError(FormatError, IndexError):
 def get_sample(dataset: Any, place: int | None = None, *, index: int | None = None) -> dict[str, Any]:
     """One conversation's entries, ids unpacked.
 
-    dataset: from `load_logit_dataset`, streaming or not.   place: 0, 1, ... in the dataset, where the longest
-    conversations stand first.   index: instead of a place, the conversation's number in the source dataset.
+    dataset: a `Dataset` or `IterableDataset`, from `load_logit_dataset` or not; a folder or a Hub id. A stream is read
+    at the row's own place; one that was shuffled, filtered or the like from its beginning.
+    place: 0, 1, ... in the dataset, where the longest conversations stand first.   index: instead of a place, the
+    conversation's number in the source dataset.
 
     Returns, for n stored assistant tokens and S samples each:
       index, num_tokens                              numbers; num_tokens = n
@@ -54,6 +56,17 @@ def get_sample(dataset: Any, place: int | None = None, *, index: int | None = No
     """
     if (place is None) == (index is None):
         raise TypeError("get_sample takes either a place or index=, a number of the source dataset")
+    if place is not None and place < 0:
+        raise NoSuchSampleError(f"There is no row {place}: rows are counted from 0.")
+    if isinstance(dataset, str | Path):
+        return read_sample(open_source(dataset), None, place, index)
+    files = files_of_stream(dataset)
+    if files is not None:
+        try:
+            with hub_errors("the streamed dataset"):
+                return _from_shards(files, place, index, open_address, run_of_dataset(dataset), {})
+        except FileNotFoundError as error:
+            raise FormatError(f"A shard of the streamed dataset is gone ({error}). Load it again.") from error
     plain = dataset.with_format(None)
     if place is None:
         assert index is not None
@@ -67,21 +80,48 @@ def read_sample(
     source: Source, split: str | None = None, place: int | None = None, index: int | None = None
 ) -> dict[str, Any]:
     """The same from the dataset's files, reading one row group and, for `index`, that column of the shards."""
+    if place is not None and place < 0:
+        raise NoSuchSampleError(f"There is no row {place}: rows are counted from 0.")
+
+    def opened(name: str) -> IO[bytes]:
+        with source.errors():
+            return source.open(name)
+
     _, shards = source.shards(split)
-    first = 0
-    for name in shards:
-        with source.errors(), source.open(name) as stream:
-            if index is not None:
-                found = np.flatnonzero(read_indices(stream) == index)
-                row = int(found[0]) if len(found) else None
-            else:
-                rows = shard_footer(stream).num_rows
-                row = place - first if place is not None and first <= place < first + rows else None
-                first += rows
-            if row is not None:
-                stream.seek(0)
-                return unpack_row(_read_row(stream, row), run_of_source(source))
-    raise _no_place(place, first) if place is not None else _no_number(index)
+    run = run_of_source(source)
+    with source.errors():
+        return _from_shards(shards, place, index, opened, run, _rows_of_shards(run))
+
+
+def _from_shards(
+    shards: Sequence[str],
+    place: int | None,
+    index: int | None,
+    open_shard: Open,
+    run: dict[str, Any],
+    rows: Mapping[str, int],
+) -> dict[str, Any]:
+    """The sample of a row of some shards. rows: of each, as far as they are known."""
+    if place is not None:
+        found = find_place(shards, place, open_shard, rows)
+        if isinstance(found, int):
+            raise _no_place(place, found)
+    else:
+        assert index is not None
+        numbered = find_number(shards, index, open_shard)
+        if numbered is None:
+            raise _no_number(index)
+        found = numbered
+    return unpack_row(read_row(*found, open_shard), run)
+
+
+def _rows_of_shards(run: Mapping[str, Any]) -> dict[str, int]:
+    """What checkpoint.json says of them."""
+    shards = run.get("shards")
+    entries = shards.items() if isinstance(shards, dict) else ()
+    return {
+        name: entry["rows"] for name, entry in entries if isinstance(entry, dict) and type(entry.get("rows")) is int
+    }
 
 
 def unpack_row(row: Mapping[str, Any], run: dict[str, Any]) -> dict[str, Any]:
@@ -147,8 +187,6 @@ def _placed_row(dataset: Any, place: int) -> Mapping[str, Any]:
         if not 0 <= place < len(dataset):
             raise _no_place(place, len(dataset))
         return dataset[int(place)]
-    if place < 0:
-        raise NoSuchSampleError(f"There is no row {place}: a streamed dataset counts from 0.")
     for row in islice(dataset.skip(place), 1):
         return row
     raise NoSuchSampleError(f"There is no row {place}: the dataset has at most {place} rows.")
@@ -165,16 +203,6 @@ def _numbered_row(dataset: Any, index: int) -> Mapping[str, Any]:
             if row["index"] == index:
                 return row
     raise _no_number(index)
-
-
-def _read_row(stream: Any, row: int) -> Mapping[str, Any]:
-    with pq.ParquetFile(stream) as file:
-        for group in range(file.metadata.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if row < rows:
-                return file.read_row_group(group).slice(row, 1).to_pylist()[0]
-            row -= rows
-    raise AssertionError("the row was found in this shard")
 
 
 def _no_place(place: int, rows: int) -> NoSuchSampleError:

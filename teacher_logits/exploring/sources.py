@@ -156,7 +156,7 @@ class HubSource(Source):
         return self._sizes[name]
 
     def errors(self) -> AbstractContextManager[None]:
-        return _hub_errors(self.name)
+        return hub_errors(self.name)
 
 
 def open_source(source: str | Path, revision: str | None = None) -> Source:
@@ -186,7 +186,8 @@ def choose_split(name: str, splits: list[str], wanted: str | None) -> str:
 
 
 @contextmanager
-def _hub_errors(repo_id: str) -> Iterator[None]:
+def hub_errors(repo_id: str) -> Iterator[None]:
+    """A block in which what the Hub's client raises becomes a FormatError."""
     from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:

@@ -10,6 +10,7 @@ import numpy as np
 
 from teacher_logits.errors import OutputError
 from teacher_logits.exploring.decoding import Sample
+from teacher_logits.exploring.entropy import entropy_bounds
 from teacher_logits.exploring.plots import (
     plot_entropy_along_position,
     plot_logit_distribution,
@@ -33,7 +34,6 @@ from teacher_logits.exploring.statistics import (
     dataset_stats_text,
     stats_warnings,
 )
-from teacher_logits.exploring.statistics.entries import entropy_bounds
 from teacher_logits.files import PUBLIC_FILE, json_bytes, write_bytes
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)

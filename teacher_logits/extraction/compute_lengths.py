@@ -3,17 +3,13 @@
 import logging
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tyro
-import yaml
 
-from teacher_logits.batching import LengthTable, count_lengths
+from teacher_logits.batching import count_lengths
 from teacher_logits.conversations import (
     ChatRenderer,
     choose_mask,
@@ -23,53 +19,42 @@ from teacher_logits.conversations import (
     renderer_spec,
     select_rows,
 )
-from teacher_logits.conversations.source import Source
 from teacher_logits.errors import OutputError
-from teacher_logits.extraction.summary import SHOWN_REASONS
-from teacher_logits.hub import folder_mark, open_repository, patiently
-from teacher_logits.hub.repository import Addition
-from teacher_logits.records import Int64
+from teacher_logits.exploring.length_figure import length_figure
+from teacher_logits.exploring.optional import MissingLibraryError
+from teacher_logits.extraction.lengths_record import RECORD_FILE, lengths_record
+from teacher_logits.extraction.lengths_summary import LengthsSummary, summarize_lengths
+from teacher_logits.extraction.prepare import refuse_all
+from teacher_logits.extraction.sorted_dataset import FIGURE_FILE, SortedRows, render_card, write_files
+from teacher_logits.hub import open_repository, patiently
+from teacher_logits.hub.checkpoint import CARD_FILE
+from teacher_logits.hub.repository import Addition, Repository, Snapshot
 from teacher_logits.settings import SourceOptions
-from teacher_logits.shards.names import split_stem
-from teacher_logits.teacher import identify_teacher
+from teacher_logits.settings.options import Number
+from teacher_logits.teacher import identify_teacher, most_batch_tokens
+from teacher_logits.teacher.placement import resolve_device
 
 log = logging.getLogger(__name__)
-
-ROWS_PER_FILE = 100_000
-_ADDED = ("length", "original_index")
 
 
 @dataclass(frozen=True)
 class LengthsConfig(SourceOptions):
-    """Write a chat dataset sorted by token length, longest first, with columns length and original_index."""
+    """Write a chat dataset sorted by token length, longest first, and say how long its conversations are.
+
+    Its rows get the columns length, assistant_length (tokens of the assistant) and original_index.
+    """
 
     processes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Worker processes, none if less than 2; by default one a core where there are many conversations."""
+    streaming: bool = False
+    """Read row after row, and of --limit no more than it takes, instead of making the whole split ready on disk."""
+    batch_tokens: Number = None
+    """Padded tokens a batch for what is said of padding; by default the most that extraction takes on this machine."""
 
-
-@dataclass
-class LengthsSummary:
-    """What `compute_lengths` found."""
-
-    address: str
-    lengths: Int64
-    """[n], longest first."""
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Conversations that were left out, by reason."""
-
-    def text(self) -> str:
-        """A few lines for the end."""
-        q = np.percentile(self.lengths, [50, 90, 99]) if len(self.lengths) else np.zeros(3)
-        lines = [
-            f"{len(self.lengths):,} conversations, {int(self.lengths.sum()):,} tokens: mean "
-            f"{self.lengths.mean() if len(self.lengths) else 0:,.0f}, median {q[0]:,.0f}, 90 % {q[1]:,.0f}, "
-            f"99 % {q[2]:,.0f}, longest {self.lengths.max(initial=0):,}"
-        ]
-        lines += [f"left out {count:,}: {reason}" for reason, count in self.skipped.most_common(SHOWN_REASONS)]
-        if len(self.skipped) > SHOWN_REASONS:
-            lines.append(f"left out for {len(self.skipped) - SHOWN_REASONS:,} other reasons")
-        lines.append(f"written to {self.address}")
-        return "\n".join(lines)
+    def __post_init__(self) -> None:
+        """Check each value alone."""
+        super().__post_init__()
+        self._check(self.batch_tokens is None or self.batch_tokens >= 1, "batch_tokens", "at least 1")
 
 
 def compute_lengths(options: LengthsConfig) -> LengthsSummary:
@@ -79,51 +64,59 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
     assert config.output is not None
     repository = open_repository(config.output, config.private)
     found = patiently(repository.snapshot)
-    if found.shards and not config.force_restart:
-        raise OutputError(f"{repository.address} already holds a dataset. Choose another --output, or --force-restart.")
+    _require_room(repository, found, config.force_restart)
+    with tempfile.TemporaryDirectory(prefix="compute-lengths-") as scratch:
+        return _compute(config, repository, found, Path(scratch))
+
+
+def _compute(config: LengthsConfig, repository: Repository, found: Snapshot, scratch: Path) -> LengthsSummary:
     identity = identify_teacher(config)
     tokenizer = load_tokenizer(identity.address, identity.commit, config.trust_remote_code)
-    source = open_source(config)
+    source = open_source(config, spool=scratch if config.streaming else None)
     log.info("reading %s", source.describe())
     spec = choose_mask(renderer_spec(config, tokenizer, identity.commit, ()), tokenizer, config, source)
     renderer = ChatRenderer(spec, tokenizer)
     log_mask_method(renderer)
-    rows = select_rows(source, config)
-    table = count_lengths(source, rows, renderer, config.processes)
-    order = np.argsort(-table.lengths, kind="stable")
-    order = order[table.lengths[order] > 0]
+    selected = select_rows(source, config)
+    table = count_lengths(source, selected, renderer, config.processes)
+    if not table.lengths.any():
+        refuse_all(Counter(table.reasons.values()))
+    longest_first = SortedRows.of(source, selected, table)
+    summary = summarize_lengths(
+        repository.address,
+        table,
+        identity.context,
+        config.batch_tokens or most_batch_tokens(resolve_device("auto")),
+    )
     patiently(repository.create)
-    with tempfile.TemporaryDirectory() as scratch:
-        additions = _write_files(source, rows, table, order, Path(scratch))
-        old = [path for path in found.shards if path not in additions]
+    try:
+        additions: dict[str, Addition] = dict(write_files(longest_first, scratch))
+        figure = _figure(summary, source.name, identity.name)
+        if figure is not None:
+            additions[FIGURE_FILE] = figure
+        additions[RECORD_FILE] = lengths_record(source, spec, tokenizer, identity.name)
+        additions[CARD_FILE] = render_card(longest_first, summary, identity.name, figure is not None)
+        old = [path for path in (*found.shards, FIGURE_FILE) if path in found.files and path not in additions]
         patiently(lambda: repository.commit(additions, old, "Add sorted dataset"))
-    return LengthsSummary(repository.address, table.lengths[order], Counter(table.reasons.values()))
+    finally:
+        repository.close()
+    return summary
 
 
-def _write_files(source: Source, rows: Int64, table: LengthTable, order: Int64, scratch: Path) -> dict[str, Addition]:
-    """The sorted rows as Parquet files of bounded size, and a card that names them."""
-    stem = split_stem(source.split)
-    starts = range(0, max(1, len(order)), ROWS_PER_FILE)
-    additions: dict[str, Addition] = {}
-    kept = [name for name in source.dataset.column_names if name not in _ADDED]
-    for number, start in enumerate(starts):
-        places = order[start : start + ROWS_PER_FILE]
-        part = source.dataset.select_columns(kept).with_format("arrow")[rows[places].tolist()]
-        part = part.replace_schema_metadata(None)
-        part = part.append_column("length", pa.array(table.lengths[places], pa.int32()))
-        part = part.append_column("original_index", pa.array(source.index[rows[places]], pa.int32()))
-        path = scratch / f"{stem}-{number:05d}.parquet"
-        pq.write_table(part, path, compression="zstd")
-        additions[f"data/{stem}-{number:05d}-of-{len(starts):05d}.parquet"] = path
-    config = {
-        "config_name": "default",
-        "description": folder_mark(table.lengths[order].tobytes(), source.index[rows[order]].tobytes()),
-        "data_files": [{"split": stem, "path": f"data/{stem}-*.parquet"}],
-    }
-    header = {"configs": [config]}
-    additions["README.md"] = (
-        f"---\n{yaml.safe_dump(header)}---\n\n"
-        f"# {source.name}, longest first\n\nConversations of `{source.name}` sorted by token length (column `length`); "
-        "`original_index` is each one's number there.\n"
-    ).encode()
-    return additions
+def _require_room(repository: Repository, found: Snapshot, replace: bool) -> None:
+    """Raise OutputError where the output holds what is not to be replaced."""
+    if found.checkpoint is not None:
+        raise OutputError(f"{repository.address} holds logits, which are never replaced by lengths. Choose another.")
+    if found.shards and not replace:
+        raise OutputError(f"{repository.address} already holds a dataset. Choose another --output, or --force-restart.")
+
+
+def _figure(summary: LengthsSummary, dataset: str, model: str) -> bytes | None:
+    """The histogram as PNG; None where the libraries that draw it aren't installed."""
+    try:
+        return length_figure(
+            summary.lengths, summary.assistant_lengths, summary.context, f"{dataset}, tokens of {model}"
+        )
+    except MissingLibraryError as error:
+        log.info("no histogram: %s", error)
+        return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from teacher_logits.batching import LengthTable, count_lengths, lengths_from_column, lengths_from_dataset
+from teacher_logits.batching import LengthTable, count_lengths
 from teacher_logits.conversations import (
     ChatRenderer,
     RendererSpec,
@@ -22,11 +22,11 @@ from teacher_logits.conversations import (
     open_source,
     renderer_spec,
     select_rows,
-    tokenizer_sha256,
 )
-from teacher_logits.conversations.identity import text_sha256
 from teacher_logits.conversations.masks import NO_ASSISTANT_TOKENS
 from teacher_logits.errors import ChatTemplateError, DatasetError
+from teacher_logits.extraction.known_lengths import known_lengths, warn_of_wrong_lengths
+from teacher_logits.extraction.reading import rendering_metadata, source_metadata
 from teacher_logits.extraction.resume import StoredRun
 from teacher_logits.journal import SkippedLog
 from teacher_logits.records import Int64
@@ -124,20 +124,10 @@ def prepare_run(config: ExtractionConfig, stored: StoredRun | None) -> PreparedR
         "model_revision": identity.commit,
         "model_content": identity.content,
         "model_dtype": dtype,
-        "tokenizer_length": len(tokenizer),
-        "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "chat_template": spec.template,
-        "chat_template_sha256": text_sha256(spec.template),
-        "pinned_date": spec.pinned_date,
-        "mask_method": spec.mask_method,
+        **rendering_metadata(spec, tokenizer),
         "turns": config.turns,
         "exclusions": [name for name in ("think_tokens", "end_tokens") if getattr(config, f"exclude_{name}")],
-        "system_prompt": config.system_prompt,
-        "source": source.name,
-        "source_revision": source.revision,
-        "source_content": source.content,
-        "source_split": source.split,
-        "source_columns": source.columns.names() | ({"index": source.index_column} if source.index_column else {}),
+        **source_metadata(source),
         "top_p": config.top_p,
         "top_p_max_elements": config.top_p_max_elements,
         "sampled_n": config.sampled_n,
@@ -180,28 +170,30 @@ def plan_rows(run: PreparedRun, done: Int64, skipped: SkippedLog) -> Plan:
 def _lengths(run: PreparedRun, rows: Int64) -> LengthTable:
     """Token lengths of the rows, from where the options say. A few conversations are rendered in any case, so that
     a template that marks nothing is refused before anything long begins."""
-    config = run.config
     examples = run.renderer.render(run.source.conversations(rows[:_TRIAL]))
     if all(isinstance(example, Unusable) and str(example) == NO_ASSISTANT_TOKENS for example in examples):
         refuse_all(Counter(map(str, examples)))
-    if config.tokenized_dataset is not None:
-        return _believed(run, rows, lengths_from_dataset(run.source, rows, config.tokenized_dataset, run.source.split))
-    if config.length_col is not None:
-        return _believed(run, rows, lengths_from_column(run.source, rows, config.length_col))
-    return count_lengths(run.source, rows, run.renderer)
+    lengths = known_lengths(run.config, run.source, run.metadata, rows)
+    if lengths is None:
+        return count_lengths(run.source, rows, run.renderer)
+    true_lengths = [0 if isinstance(example, Unusable) else len(example.input_ids) for example in examples]
+    warn_of_wrong_lengths(run.source.index[rows], lengths, true_lengths)
+    return _completed(run, rows, lengths)
 
 
-def _believed(run: PreparedRun, rows: Int64, table: LengthTable) -> LengthTable:
-    """Lengths that were counted elsewhere, perhaps with another tokenizer: good enough to make batches of, but not to
-    skip a conversation for. Those that would be are counted again."""
-    doubted = np.flatnonzero(table.lengths > run.longest)
-    if not len(doubted):
-        return table
-    again = count_lengths(run.source, rows[doubted], run.renderer)
-    lengths = table.lengths.copy()
-    lengths[doubted] = again.lengths
-    reasons = {int(doubted[place]): reason for place, reason in again.reasons.items()}
-    return LengthTable(lengths, table.assistant_lengths, reasons)
+def _completed(run: PreparedRun, rows: Int64, lengths: Int64) -> LengthTable:
+    """Lengths that were counted elsewhere are good enough to make batches of, but not to skip a conversation for:
+    those that would be, and those that are missing, are counted here."""
+    missing, too_long = lengths <= 0, lengths > run.longest
+    reasons: dict[int, str] = {}
+    doubted = np.flatnonzero(missing | too_long)
+    if len(doubted):
+        log.info("no length is known for %s conversations: these are counted", f"{np.count_nonzero(missing):,}")
+        again = count_lengths(run.source, rows[doubted], run.renderer)
+        lengths = lengths.copy()
+        lengths[doubted] = again.lengths
+        reasons = {int(doubted[place]): reason for place, reason in again.reasons.items()}
+    return LengthTable(lengths, np.zeros(len(rows), np.int64), reasons)
 
 
 def refuse_all(reasons: "Counter[str]") -> None:

@@ -18,8 +18,12 @@ def default_batch_tokens(teacher: Teacher) -> int:
         teacher.vocab_size * teacher.bytes_per_number + _ACTIVATIONS_PER_HIDDEN * hidden * teacher.bytes_per_number
     )
     fitting = int(_free_bytes(teacher.device) * _SHARE_OF_FREE / per_token)
-    largest = _LARGEST_CPU if teacher.device.type == "cpu" else _LARGEST_GPU
-    return max(_SMALLEST, min(largest, fitting))
+    return max(_SMALLEST, min(most_batch_tokens(teacher.device), fitting))
+
+
+def most_batch_tokens(device: torch.device) -> int:
+    """The most padded tokens that a batch is given by itself, however much memory there is."""
+    return _LARGEST_CPU if device.type == "cpu" else _LARGEST_GPU
 
 
 def _free_bytes(device: torch.device) -> int:

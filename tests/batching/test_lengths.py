@@ -12,6 +12,7 @@ import pytest
 
 from teacher_logits.batching import count_lengths, lengths, lengths_from_column, lengths_from_dataset
 from teacher_logits.conversations import RendererSpec, Source, open_source
+from teacher_logits.conversations.places import Place, Rows, load_rows
 from teacher_logits.errors import DatasetError
 from teacher_logits.settings import SourceOptions
 from tests.tiny import CHATML, messages, question_rows, tiny_tokenizer, write_jsonl
@@ -98,9 +99,8 @@ class TestFromColumn:
 
     def test_in_the_order_of_the_rows(self, tmp_path: Path) -> None:
         source = opened(tmp_path, self.rows(10, 11, 12, 13))
-        table = lengths_from_column(source, np.array([3, 0]), "tokens")
-        assert table.lengths.tolist() == [13, 10] and table.lengths.dtype == np.int64
-        assert table.assistant_lengths.tolist() == [0, 0] and not table.reasons
+        found = lengths_from_column(source, np.array([3, 0]), "tokens")
+        assert found.tolist() == [13, 10] and found.dtype == np.int64
 
     @pytest.mark.parametrize(
         ("values", "message"),
@@ -127,28 +127,24 @@ class TestFromDataset:
         rows = [{"question": "a", "answer": "b", "original_index": number} for number in (30, 10, 20)]
         return opened(tmp_path, rows)
 
-    def counted(self, folder: Path, numbers: list[Any], tokens: list[Any]) -> str:
+    def counted(self, folder: Path, numbers: list[Any], tokens: list[Any]) -> Rows:
         pq.write_table(pa.table({"original_index": numbers, "length": tokens}), folder / "counted.parquet")
-        return str(folder / "counted.parquet")
+        return load_rows(Place(str(folder / "counted.parquet")))
 
     @pytest.mark.parametrize("order", [[10, 20, 30, 40], [40, 30, 10, 20], [20, 40, 10, 30]])
     def test_by_number_whatever_the_order(self, order: list[int], source: Source, tmp_path: Path) -> None:
-        address = self.counted(tmp_path, order, [number * 7 for number in order])
-        table = lengths_from_dataset(source, np.array([2, 0, 1]), address, "train")
-        assert table.lengths.tolist() == [140, 210, 70]
-        assert table.assistant_lengths.tolist() == [0, 0, 0] and not table.reasons
+        counted = self.counted(tmp_path, order, [number * 7 for number in order])
+        found = lengths_from_dataset(source, np.array([2, 0, 1]), counted, "x")
+        assert found.tolist() == [140, 210, 70] and found.dtype == np.int64
 
-    def test_only_the_rows_asked_for_must_be_there(self, source: Source, tmp_path: Path) -> None:
-        address = self.counted(tmp_path, [20], [5])
-        assert lengths_from_dataset(source, np.array([2]), address, "train").lengths.tolist() == [5]
-        with pytest.raises(DatasetError, match=r"no length for 2 of 3 conversations \(the first is 30\)"):
-            lengths_from_dataset(source, np.arange(3), address, "train")
+    def test_those_that_are_not_there_are_0(self, source: Source, tmp_path: Path) -> None:
+        found = lengths_from_dataset(source, np.arange(3), self.counted(tmp_path, [20], [5]), "x")
+        assert found.tolist() == [0, 0, 5]
 
     @pytest.mark.parametrize("numbers", [[9, 11, 19], [31], [1, 2, 3]])
     def test_neighbours_are_not_taken_for_it(self, numbers: list[int], source: Source, tmp_path: Path) -> None:
-        address = self.counted(tmp_path, numbers, [5] * len(numbers))
-        with pytest.raises(DatasetError, match="no length for 3 of 3"):
-            lengths_from_dataset(source, np.arange(3), address, "train")
+        counted = self.counted(tmp_path, numbers, [5] * len(numbers))
+        assert lengths_from_dataset(source, np.arange(3), counted, "x").tolist() == [0, 0, 0]
 
     @pytest.mark.parametrize(
         ("numbers", "tokens", "message"),
@@ -164,13 +160,9 @@ class TestFromDataset:
         self, numbers: list[Any], tokens: list[Any], message: str, source: Source, tmp_path: Path
     ) -> None:
         with pytest.raises(DatasetError, match=message):
-            lengths_from_dataset(source, np.arange(3), self.counted(tmp_path, numbers, tokens), "train")
+            lengths_from_dataset(source, np.arange(3), self.counted(tmp_path, numbers, tokens), "x")
 
     def test_columns_of_another_dataset(self, source: Source, tmp_path: Path) -> None:
-        address = str(write_jsonl(tmp_path / "other.jsonl", [{"original_index": 10, "tokens": 3}]))
-        with pytest.raises(DatasetError, match=r"has no column 'length'.*compute_lengths\.py"):
-            lengths_from_dataset(source, np.arange(3), address, "train")
-
-    def test_a_missing_one(self, source: Source, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match="no file or folder"):
-            lengths_from_dataset(source, np.arange(3), str(tmp_path / "nope.parquet"), "train")
+        other = load_rows(Place(str(write_jsonl(tmp_path / "other.jsonl", [{"original_index": 10, "tokens": 3}]))))
+        with pytest.raises(DatasetError, match=r"--tokenized-dataset x has no column 'length'.*compute_lengths\.py"):
+            lengths_from_dataset(source, np.arange(3), other, "x")

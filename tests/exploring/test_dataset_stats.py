@@ -14,8 +14,8 @@ import torch
 from explore_logits import compute_dataset_stats, get_sample, load_logit_dataset
 from teacher_logits.codec import Contents, encode_rows
 from teacher_logits.errors import FormatError
+from teacher_logits.exploring.entropy import entropy_bounds
 from teacher_logits.exploring.statistics import dataset_stats_text
-from teacher_logits.exploring.statistics.entries import entropy_bounds
 from teacher_logits.exploring.statistics.spread import RunningSpread
 from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
@@ -61,8 +61,9 @@ def test_entropy_lies_between_its_bounds(made: Made, entries: list[Entry]):
     assert (lowest <= exact + 1e-9).all() and (exact <= highest + 1e-9).all()
     assert (highest - lowest).max() < 3 and lowest.mean() > 0.9 * np.mean([entry.nucleus_entropy for entry in entries])
     entropy = compute_dataset_stats(made.folder).entropy
-    assert entropy.lowest.mean == pytest.approx(lowest.mean()) and entropy.highest.mean == pytest.approx(highest.mean())
-    assert entropy.lowest.largest == pytest.approx(lowest.max())
+    for spread, twin in ((entropy.lowest, lowest), (entropy.highest, highest)):
+        found = (spread.mean, spread.smallest, spread.largest)
+        assert found == pytest.approx((twin.mean(), twin.min(), twin.max()), rel=1e-9), "as one sample after another"
     wanted = np.mean([entry.nucleus_entropy for entry in entries])
     assert entropy.nucleus.mean == pytest.approx(wanted, abs=QUANTIZED)
     assert entropy.estimate == pytest.approx(np.mean([entry.estimate() for entry in entries]), abs=QUANTIZED)

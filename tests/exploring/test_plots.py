@@ -25,9 +25,9 @@ from explore_logits import (
 )
 from teacher_logits.errors import SettingsError
 from teacher_logits.exploring import MissingLibraryError, plot_entropy_along_position
+from teacher_logits.exploring.entropy import entropy_bounds
 from teacher_logits.exploring.plots import png_of, style
 from teacher_logits.exploring.plots.style import printable, share_text, theme_of
-from teacher_logits.exploring.statistics.entries import entropy_bounds
 from tests.exploring.made import CAP, Made
 from tests.exploring.reference import entries_of
 

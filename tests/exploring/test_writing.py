@@ -25,7 +25,7 @@ from teacher_logits.exploring import (
     summarize,
     summary_text,
 )
-from teacher_logits.exploring.statistics.entries import entropy_bounds
+from teacher_logits.exploring.entropy import entropy_bounds
 from tests.exploring.damage import change_checkpoint
 from tests.exploring.made import TEXTS, Made
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, constants
 
+from teacher_logits.extraction.compute_lengths import compute_lengths
 from teacher_logits.hub import retries
 from tests.extraction.runs import ForkServer, Place, fork_server
+from tests.extraction.sorting import lengths_config
 from tests.hub_server import HubServer, hub_environment
 from tests.hub_server.conftest import api, server, waits
 
@@ -27,6 +29,14 @@ def reference(tiny_teacher: Path, tiny_chat: Path, tmp_path_factory: pytest.Temp
     found = Place(tiny_teacher, tiny_chat, folder / "logits", folder / "cache")
     found.run(max_batch_size=1)
     return found
+
+
+@pytest.fixture(scope="session")
+def sorted_chat(tiny_teacher: Path, tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of `place`, sorted by length. Not to be changed."""
+    folder = tmp_path_factory.mktemp("sorted")
+    compute_lengths(lengths_config(Place(tiny_teacher, tiny_chat, folder, folder), folder / "chat"))
+    return folder / "chat"
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
-"""compute_lengths.py, and what extract_logits.py does with its result."""
+"""Runs that take their lengths from where they were counted before."""
 
 import dataclasses
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from transformers import AutoTokenizer
 
-from teacher_logits.errors import DatasetError, OutputError
-from teacher_logits.extraction.compute_lengths import LengthsConfig, compute_lengths
+from teacher_logits.errors import DatasetError
+from teacher_logits.extraction.compute_lengths import compute_lengths
 from tests.extraction.runs import ForkServer, Place, stored_rows
-from tests.extraction.test_rows import Recomputed
+from tests.extraction.sorting import lengths_config
 from tests.hub_server import Fault, HubServer
-from tests.tiny import UNMARKED, message_rows, question_rows, save_teacher, write_jsonl
-
-
-def lengths(place: Place, output: Path | str, **options: Any) -> LengthsConfig:
-    return LengthsConfig(**({"model": str(place.teacher), "dataset": str(place.data), "output": str(output)} | options))
-
-
-@pytest.fixture(scope="module")
-def sorted_chat(tiny_teacher: Path, tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny chat, sorted by length."""
-    folder = tmp_path_factory.mktemp("sorted")
-    place = Place(tiny_teacher, tiny_chat, folder, folder)
-    compute_lengths(lengths(place, folder / "chat"))
-    return folder / "chat"
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    return pa.concat_tables([pq.read_table(path) for path in sorted((folder / "data").iterdir())]).to_pylist()
-
-
-def test_sorted_with_lengths(place: Place, sorted_chat: Path):
-    rows = rows_of(sorted_chat)
-    original = [json.loads(line) for line in place.data.read_text().splitlines()]
-    assert sorted(row["original_index"] for row in rows) == list(range(30))
-    teacher = Recomputed(place.teacher)
-    for row in rows:
-        expected = original[row["original_index"]]
-        assert {name: row[name] for name in expected} == expected
-        assert row["length"] == len(teacher.tokens(expected)[0])
-    found = [row["length"] for row in rows]
-    assert found == sorted(found, reverse=True) and len(set(found)) > 10
-    header = yaml.safe_load((sorted_chat / "README.md").read_text().split("---\n")[1])
-    assert header["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
-
-
-def test_without_marks_the_lengths_are_the_same(place: Place, sorted_chat: Path, tmp_path: Path):
-    unmarked = dataclasses.replace(place, teacher=save_teacher(tmp_path / "unmarked", template=UNMARKED))
-    compute_lengths(lengths(unmarked, tmp_path / "sorted"))
-    assert rows_of(tmp_path / "sorted") == rows_of(sorted_chat)
+from tests.tiny import CHATML, save_teacher, write_jsonl
 
 
 def test_sorted_dataset_gives_the_same_rows(place: Place, reference: Place, sorted_chat: Path):
@@ -106,58 +68,8 @@ def test_lengths_that_cannot_be_used(place: Place, sorted_chat: Path, tmp_path: 
         place.run(length_col="question")
     with pytest.raises(DatasetError, match=r"--tokenized-dataset .* has no column"):
         place.run(tokenized_dataset=str(place.data))
-    longer = write_jsonl(tmp_path / "longer.jsonl", question_rows(33))
-    with pytest.raises(DatasetError, match=r"no length for 3 of 33 conversations \(the first is 30\)"):
-        dataclasses.replace(place, data=longer).run(tokenized_dataset=str(sorted_chat))
-
-
-def test_unusable_conversations_are_left_out(place: Place, tmp_path: Path):
-    rows = question_rows(9)
-    rows[2]["answer"] = " "
-    rows[5]["question"] = ""
-    found = compute_lengths(lengths(place, tmp_path / "o", dataset=str(write_jsonl(tmp_path / "c.jsonl", rows))))
-    assert found.skipped == {"empty assistant content": 1, "empty user content": 1}
-    assert sorted(row["original_index"] for row in rows_of(tmp_path / "o")) == [0, 1, 3, 4, 6, 7, 8]
-    assert "7 conversations" in found.text() and "left out 1: empty user content" in found.text()
-
-
-def test_worker_processes_write_the_same(
-    place: Place, sorted_chat: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    with caplog.at_level(logging.INFO, "teacher_logits"):
-        compute_lengths(lengths(place, tmp_path / "o", processes=2))
-    assert rows_of(tmp_path / "o") == rows_of(sorted_chat)
-    assert re.search(r"counted 30 conversations in .*, in 2 worker processes", caplog.text)
-
-
-def test_selection_and_messages(place: Place, tmp_path: Path):
-    data = write_jsonl(tmp_path / "m.jsonl", message_rows(12))
-    compute_lengths(lengths(place, tmp_path / "o", dataset=str(data), start_offset=2, limit=5, split="test[:10]"))
-    rows = rows_of(tmp_path / "o")
-    assert sorted(row["original_index"] for row in rows) == [2, 3, 4, 5, 6]
-    assert [path.name for path in (tmp_path / "o" / "data").iterdir()] == ["test-00000-of-00001.parquet"]
-    tokenizer = AutoTokenizer.from_pretrained(place.teacher)
-    for row in rows:
-        encoded = tokenizer.apply_chat_template(row["messages"], return_dict=True)
-        assert row["length"] == len(encoded["input_ids"])
-
-
-def test_a_dataset_that_is_there_is_not_replaced(place: Place, sorted_chat: Path, tmp_path: Path):
-    with pytest.raises(OutputError, match=r"already holds a dataset.*--force-restart"):
-        compute_lengths(lengths(place, sorted_chat))
-    compute_lengths(lengths(place, tmp_path / "o"))
-    compute_lengths(lengths(place, tmp_path / "o", limit=4, force_restart=True, split="valid"))
-    assert len(rows_of(tmp_path / "o")) == 4, "the old split is gone"
-
-
-def test_by_its_command(place: Place, tmp_path: Path, forks: ForkServer):
-    given = ["--model", str(place.teacher), "--dataset", str(place.data), "--output", str(tmp_path / "o")]
-    end = forks.run(*given, face="lengths")
-    assert end.code == 0 and "30 conversations, " in end.out and end.last_line == f"written to {tmp_path / 'o'}", end
-    assert re.search(r"^counted 30 conversations in .* s: .* a second, in one process$", end.err, re.M), end
-    assert len(rows_of(tmp_path / "o")) == 30
-    end = forks.run(*given, face="lengths")
-    assert end.code == 2 and end.err.splitlines()[-1].startswith("error: ") and "Traceback" not in end.err, end
+    with pytest.raises(DatasetError, match="no file or folder"):
+        place.run(tokenized_dataset=str(tmp_path / "nope.parquet"))
 
 
 def test_on_the_hub_and_back(place: Place, reference: Place, tmp_path: Path, hub_forks: tuple[HubServer, ForkServer]):
@@ -193,3 +105,107 @@ def test_a_length_from_elsewhere_skips_nobody(place: Place, reference: Place, tm
     assert summary.complete and not summary.skipped
     found = {row["index"]: row for row in stored_rows(there.folder).to_pylist()}
     assert found == {row["index"]: row for row in stored_rows(reference.folder).to_pylist()}
+
+
+class TestWhatTheyWereCountedWith:
+    @pytest.mark.parametrize(
+        ("options", "what"),
+        [
+            ({"chat_template": CHATML.replace("role'] }}\n", "role'] }}:\n")}, "chat template"),
+            ({"system_prompt": "Be brief."}, "system prompt"),
+            ({"assistant_col": "subject"}, "columns"),
+            ({"split": "valid"}, "split"),
+        ],
+    )
+    def test_with_other_options_they_are_refused(
+        self, options: dict[str, Any], what: str, place: Place, sorted_chat: Path, tmp_path: Path
+    ) -> None:
+        if "chat_template" in options:
+            path = tmp_path / "other.jinja"
+            path.write_text(options["chat_template"])
+            options = {"chat_template": str(path)}
+        there = tmp_path / "sorted"
+        compute_lengths(lengths_config(place, there, **options))
+        if what == "split":  # the files' names are the split's
+            (there / "data" / "valid-00000-of-00001.parquet").rename(there / "data" / "train-00000-of-00001.parquet")
+            (there / "README.md").unlink()
+        with pytest.raises(DatasetError, match=rf"--tokenized-dataset: .* counted with another {what} \("):
+            place.run(tokenized_dataset=str(there))
+        assert not list(place.folder.rglob("*.parquet"))
+
+    def test_with_another_tokenizer(self, place: Place, sorted_chat: Path, tmp_path: Path) -> None:
+        other = dataclasses.replace(place, teacher=save_teacher(tmp_path / "other", nfc=True))
+        with pytest.raises(DatasetError, match=r"another tokenizer \(model 'llama', source 'chat.jsonl'"):
+            other.run(tokenized_dataset=str(sorted_chat))
+        by_column = dataclasses.replace(other, data=sorted_chat)
+        with pytest.raises(DatasetError, match=r"--length-col: .* another tokenizer .* leave --length-col out"):
+            by_column.run(length_col="length")
+        # Which rows are read of the source is the run's own business there.
+        with pytest.raises(DatasetError, match=r"another tokenizer \("):
+            by_column.run(tokenized_dataset=str(sorted_chat))
+
+    def test_of_another_dataset(self, place: Place, sorted_chat: Path, tmp_path: Path) -> None:
+        rows = [json.loads(line) for line in place.data.read_text().splitlines()]
+        other = dataclasses.replace(place, data=write_jsonl(tmp_path / "chat.jsonl", rows[1:]))
+        with pytest.raises(DatasetError, match=r"another dataset \("):
+            other.run(tokenized_dataset=str(sorted_chat))
+
+    def test_without_a_record_they_are_believed_with_a_warning(
+        self, place: Place, reference: Place, sorted_chat: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        shutil.copytree(sorted_chat, tmp_path / "sorted")
+        (tmp_path / "sorted" / "lengths.yaml").unlink()
+        with caplog.at_level(logging.WARNING, "teacher_logits"):
+            place.run(tokenized_dataset=str(tmp_path / "sorted"), max_batch_size=1)
+        assert re.search(r"doesn't say which tokenizer and chat template .*\(it has no lengths.yaml\)", caplog.text)
+        assert "not this run's" not in caplog.text
+        assert stored_rows(place.folder).equals(stored_rows(reference.folder))
+
+    @pytest.mark.parametrize("content", [b"- 1\n", b"a: [", b"\xff\xfe\x00", b""])
+    def test_a_record_that_is_none(self, content: bytes, place: Place, sorted_chat: Path, tmp_path: Path) -> None:
+        shutil.copytree(sorted_chat, tmp_path / "sorted")
+        (tmp_path / "sorted" / "lengths.yaml").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"lengths.yaml of .* can't be read"):
+            place.run(tokenized_dataset=str(tmp_path / "sorted"))
+
+    def test_lengths_of_the_first_conversations_are_looked_at(
+        self, place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rows = [json.loads(line) for line in place.data.read_text().splitlines()]
+        for row in rows:
+            row["words"] = len(row["question"].split()) + len(row["answer"].split())
+        there = dataclasses.replace(place, data=write_jsonl(tmp_path / "words.jsonl", rows))
+        with caplog.at_level(logging.WARNING, "teacher_logits"):
+            there.run(length_col="words")
+        assert re.search(r"conversation 0 has \d+ tokens and not \d+, and so 20 of the first 20", caplog.text)
+
+
+def test_conversations_without_a_length_are_counted(
+    place: Place, reference: Place, sorted_chat: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Those that compute_lengths.py left out, or its --limit did."""
+    limited = tmp_path / "limited"
+    compute_lengths(lengths_config(place, limited, limit=12))
+    with caplog.at_level(logging.INFO, "teacher_logits"):
+        place.run(tokenized_dataset=str(limited), max_batch_size=1)
+    assert "no length is known for 18 conversations: these are counted" in caplog.text
+    assert "counted 18 conversations" in caplog.text
+    assert stored_rows(place.folder).equals(stored_rows(reference.folder))
+
+
+def test_those_that_were_left_out_are_skipped_with_their_reason(place: Place, tmp_path: Path):
+    rows = [json.loads(line) for line in place.data.read_text().splitlines()]
+    rows[4]["answer"] = " "
+    there = dataclasses.replace(place, data=write_jsonl(tmp_path / "gap.jsonl", rows))
+    compute_lengths(lengths_config(there, tmp_path / "sorted"))
+    assert there.run(tokenized_dataset=str(tmp_path / "sorted")).complete
+    assert there.skipped == {4: "empty assistant content"}
+    assert sorted(stored_rows(there.folder)["index"].to_pylist()) == [n for n in range(30) if n != 4]
+
+
+def test_the_record_names_no_path(place: Place, sorted_chat: Path):
+    text = (sorted_chat / "lengths.yaml").read_text()
+    record = yaml.safe_load(text)
+    assert (record["model"], record["source"], record["source_split"]) == ("llama", "chat.jsonl", "train")
+    assert record["mask_method"] == "template" and record["chat_template"] == CHATML
+    assert str(place.data.parent) not in text + (sorted_chat / "README.md").read_text()

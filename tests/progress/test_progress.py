@@ -67,8 +67,8 @@ def test_line_without_a_total(clock: Clock):
         shown.advance(1234)
         assert shown.line() == "1,234 of 0 rows"
     with progress("reading", None, "rows") as shown:
-        shown.advance(1234, "well")
-        assert shown.line() == "1,234 rows, well", "nobody knows how many there are"
+        shown.advance(1234, "so far")
+        assert shown.line() == "1,234 rows, so far"
 
 
 def test_on_a_terminal_a_bar_on_stderr_alone(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from teacher_logits.exploring.entropy import entropy_bounds
 from teacher_logits.exploring.optional import viz_library
 from teacher_logits.exploring.plots.style import Theme, dress_legend, figure_axes, headline, theme_of
 from teacher_logits.exploring.plots.turns import (
@@ -16,7 +17,6 @@ from teacher_logits.exploring.plots.turns import (
     stretches_of,
     well_filled,
 )
-from teacher_logits.exploring.statistics.entries import entropy_bounds
 from teacher_logits.exploring.statistics.whole import DatasetStats
 from teacher_logits.records import Float64
 

@@ -6,7 +6,6 @@ Legend: P entries, N nucleus tokens of all entries, S samples an entry. Logs are
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +13,14 @@ from numpy.typing import NDArray
 from teacher_logits.codec import Entries
 from teacher_logits.codec.indices import ends_of
 from teacher_logits.codec.quantize import STEPS
-from teacher_logits.exploring.decoding import Sample, dequantize_sampled_logits, dequantize_top_logits
-from teacher_logits.exploring.runs import told
+from teacher_logits.exploring.entropy import (
+    FLOAT32,
+    ROUNDING,
+    entropy_if_even,
+    entropy_in_fewest,
+    entropy_of_roots,
+)
 from teacher_logits.records import Float64, Int64
-from teacher_logits.settings import MAX_VOCABULARY
-
-_ROUNDING = 1e-12
-"""What float64 sums of probabilities may miss."""
-_FLOAT32 = 2.0**-24
 
 Numbers = NDArray[np.floating]
 
@@ -97,7 +96,10 @@ class Entropies:
 
 
 def entropies(block: EntryBlock, vocabulary: int) -> Entropies:
-    """The entropies of a block. vocabulary: tokens that may have a probability."""
+    """The entropies of a block, as `exploring.entropy` defines them for one sample.
+
+    vocabulary: tokens that may have a probability.
+    """
     entries = block.entries
     drawn_log = entries.sampled_logits - entries.logsumexp[:, None]
     drawn = np.exp(drawn_log)
@@ -112,48 +114,22 @@ def entropies(block: EntryBlock, vocabulary: int) -> Entropies:
     slack = top_step * block.sums(block.probabilities * np.abs(1 + block.log_probabilities))
     slack += sampled_step * (drawn_once * np.abs(1 + drawn_log)).sum(1)
     rest = 1 - block.mass - drawn_mass
-    doubt = block.mass * top_step + drawn_mass * sampled_step + _ROUNDING
+    doubt = block.mass * top_step + drawn_mass * sampled_step + ROUNDING
     least, most = np.clip(rest - doubt, 0, 1), np.clip(rest + doubt, 0, 1)
     smallest = np.minimum(np.exp(block.top_min.astype(np.float64) - entries.logsumexp), 1.0)
     others = np.maximum(vocabulary - entries.counts - fresh.sum(1), 1.0)
-    highest = _even(most, others)
+    highest = entropy_if_even(most, others)
     if 2 in block.tempered:
         roots = np.sqrt(drawn_once)
         rest_roots = _rest_roots(block, roots.sum(1), block.root_sums * top_step + roots.sum(1) * sampled_step)
-        highest = np.minimum(highest, _of_roots(most, rest_roots))
+        highest = np.minimum(highest, entropy_of_roots(most, rest_roots))
     return Entropies(
         nucleus=nucleus,
         # -x log x of a rest that is one large token may fall with its mass, by no more than the mass.
-        lowest=np.maximum(known - slack + _fewest(least, smallest) - (most - least), 0.0),
+        lowest=np.maximum(known - slack + entropy_in_fewest(least, smallest) - (most - least), 0.0),
         highest=known + slack + highest,
         estimate=nucleus + _tail_estimate(1 - block.mass, drawn, drawn_log, parts),
     )
-
-
-def entropy_bounds(sample: Sample) -> tuple[Float64, Float64]:
-    """(lower, upper), [n] each: the entropy of each token's whole distribution lies between. See `Entropies`."""
-    if not sample["num_tokens"]:
-        return np.zeros(0), np.zeros(0)
-    entries = Entries(
-        counts=np.asarray(sample["top_counts"], np.int64),
-        top_ids=np.concatenate(sample["top_indices"]),
-        top_logits=np.concatenate(dequantize_top_logits(sample)),
-        sampled_ids=np.stack(sample["sampled_indices"]),
-        sampled_logits=np.stack(dequantize_sampled_logits(sample)),
-        logsumexp=sample["logsumexp"],
-    )
-    tempered = {2: sample["logsumexp_t2"]} if "logsumexp_t2" in sample else {}
-    block = EntryBlock(
-        entries, sample["top_min"], sample["top_max"], sample["sampled_min"], sample["sampled_max"], tempered
-    )
-    found = entropies(block, vocabulary_of(sample.get("run") or {}))
-    return found.lowest, found.highest
-
-
-def vocabulary_of(run: Mapping[str, Any]) -> int:
-    """Tokens that may have a probability; the most that the format holds where the run doesn't tell."""
-    vocabulary = told(run, "vocab_used")
-    return vocabulary if type(vocabulary) is int and 0 < vocabulary <= MAX_VOCABULARY else MAX_VOCABULARY
 
 
 def _fresh(entries: Entries, last: Int64) -> NDArray[np.bool_]:
@@ -165,28 +141,10 @@ def _fresh(entries: Entries, last: Int64) -> NDArray[np.bool_]:
     return entries.sampled_ids != before
 
 
-def _fewest(mass: Float64, largest: Float64) -> Float64:
-    """[P] the least entropy of `mass` on tokens of at most `largest`: as many of these as fit, and what is over."""
-    full = np.floor(mass / largest)
-    return full * _x_log_x(largest) + _x_log_x(np.maximum(mass - full * largest, 0.0))
-
-
-def _even(mass: Float64, tokens: Float64) -> Float64:
-    """[P] the entropy of `mass` spread evenly, m log(tokens / m); its largest value where that would fall with m."""
-    mass = np.minimum(mass, tokens / np.e)
-    return _x_log_x(mass) + mass * np.log(tokens)
-
-
-def _of_roots(mass: Float64, roots: Float64) -> Float64:
-    """[P] the most entropy of `mass` whose square roots sum to `roots`: 2 m log(roots / m), that of order 1/2."""
-    mass = np.minimum(mass, roots / np.e)
-    return 2 * (_x_log_x(mass) + mass * np.log(np.maximum(roots, np.finfo(np.float64).tiny)))
-
-
 def _rest_roots(block: EntryBlock, drawn: Float64, doubt: Float64) -> Float64:
     """[P] the sum of the square roots of the probabilities that are not stored, at most."""
     whole = block.whole_roots(2)
-    doubt = doubt + whole * np.abs(block.tempered[2].astype(np.float64)) * _FLOAT32
+    doubt = doubt + whole * np.abs(block.tempered[2].astype(np.float64)) * FLOAT32
     return np.maximum(whole - block.root_sums - drawn + doubt, 0.0)
 
 
@@ -199,8 +157,3 @@ def _tail_estimate(tail: Float64, drawn: Float64, drawn_log: Float64, parts: Flo
     seen = parts @ (np.arange(samples - 1, -1, -1) / samples)
     before = np.cumsum(drawn, 1) - drawn
     return seen - ((tail[:, None] - before) * drawn_log).mean(1)
-
-
-def _x_log_x(x: Float64) -> Float64:
-    """-x log x, and 0 at 0."""
-    return -x * np.log(np.where(x > 0, x, 1.0))

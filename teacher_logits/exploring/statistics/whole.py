@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from teacher_logits.codec import CONTRACT_COLUMNS, FlatColumns, decode_entries, flat_columns, flat_values
+from teacher_logits.exploring.entropy import vocabulary_of
 from teacher_logits.exploring.statistics.actual import (
     RankCounter,
     RankStats,
@@ -18,7 +19,7 @@ from teacher_logits.exploring.statistics.actual import (
     SurpriseStats,
     tokens_of,
 )
-from teacher_logits.exploring.statistics.entries import Entropies, EntryBlock, entropies, vocabulary_of
+from teacher_logits.exploring.statistics.entries import Entropies, EntryBlock, entropies
 from teacher_logits.exploring.statistics.nucleus import CountedFrom, NucleusCounter, NucleusSizeStats, cap_of
 from teacher_logits.exploring.statistics.spread import POSITION_BINS, RunningSpread, Spread, bins_of, places_in_turn
 from teacher_logits.exploring.statistics.tables import Tables, tables_of

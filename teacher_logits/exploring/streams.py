@@ -1,0 +1,99 @@
+"""Rows of shards by their place or number, without reading what stands before them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from teacher_logits.errors import FormatError
+from teacher_logits.shards import read_indices, shard_footer
+
+_AT_ONCE = 16
+"""Shards that are looked into at the same time: on the Hub each takes a few requests that wait for their answers."""
+_READ_AHEAD = 65536
+"""Bytes fetched at a time; columns are read in small pieces, and more would fetch whole shards."""
+
+Open = Callable[[str], AbstractContextManager[IO[bytes]]]
+Found = TypeVar("Found")
+
+
+def files_of_stream(dataset: Any) -> list[str] | None:
+    """The Parquet files that a streamed dataset reads from their first row to their last, in this order.
+
+    None where it is something else: not streamed, shuffled, filtered, a part of the rows, of other files.
+    """
+    if getattr(dataset, "_distributed", None) is not None or getattr(dataset, "_starting_state_dict", None):
+        return None
+    iterable = getattr(dataset, "_ex_iterable", None)
+    if type(iterable).__name__ != "ArrowExamplesIterable":
+        return None
+    given = getattr(iterable, "kwargs", None) or {}
+    files, groups = given.get("files"), given.get("row_groups_list") or ()
+    if not isinstance(files, list) or any(group is not None for group in groups):
+        return None
+    return files if all(isinstance(file, str) and file.endswith(".parquet") for file in files) else None
+
+
+def open_address(address: str) -> AbstractContextManager[IO[bytes]]:
+    """A local path, or hf://..., for reading at any place."""
+    import fsspec  # type: ignore[import-untyped]
+
+    opened: AbstractContextManager[IO[bytes]] = fsspec.open(address, "rb", block_size=_READ_AHEAD)
+    return opened
+
+
+def find_place(
+    shards: Sequence[str], place: int, open_shard: Open, rows: Mapping[str, int] | None = None
+) -> tuple[str, int] | int:
+    """The shard of a row and the row's place in it; where there is none, how many rows there are.
+
+    rows: of each shard, as far as they are known; the others' footers are read.
+    """
+    known = dict(rows or {})
+    unknown = [shard for shard in shards if shard not in known]
+    known |= zip(unknown, _map(lambda shard: _rows(shard, open_shard), unknown), strict=True)
+    first = 0
+    for shard in shards:
+        if first <= place < first + known[shard]:
+            return shard, place - first
+        first += known[shard]
+    return first
+
+
+def find_number(shards: Sequence[str], index: int, open_shard: Open) -> tuple[str, int] | None:
+    """The shard of the row with this number in the source dataset, and the row's place in it."""
+
+    def look(shard: str) -> int | None:
+        with open_shard(shard) as stream:
+            found = np.flatnonzero(read_indices(stream) == index)
+        return int(found[0]) if len(found) else None
+
+    for shard, row in zip(shards, _map(look, shards), strict=True):
+        if row is not None:
+            return shard, row
+    return None
+
+
+def read_row(shard: str, row: int, open_shard: Open) -> Mapping[str, Any]:
+    """One row as plain Python values, reading its row group alone."""
+    with open_shard(shard) as stream, pq.ParquetFile(stream) as file:
+        for group in range(file.metadata.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if row < rows:
+                found: Mapping[str, Any] = file.read_row_group(group).slice(row, 1).to_pylist()[0]
+                return found
+            row -= rows
+    raise FormatError(f"{shard} has fewer rows than checkpoint.json says. Look at the dataset with verify.")
+
+
+def _rows(shard: str, open_shard: Open) -> int:
+    with open_shard(shard) as stream:
+        return shard_footer(stream).num_rows
+
+
+def _map(work: Callable[[str], Found], shards: Iterable[str]) -> Iterator[Found]:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(work, shards)

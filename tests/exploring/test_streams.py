@@ -1,0 +1,128 @@
+"""Rows found in shards without reading those before them."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from explore_logits import get_sample, load_logit_dataset
+from teacher_logits.errors import FormatError
+from teacher_logits.exploring import open_source, read_sample
+from teacher_logits.exploring.streams import files_of_stream, find_number, find_place, open_address, read_row
+from tests.exploring.damage import shards_of
+from tests.exploring.made import TEXTS, Made
+
+ROWS = (3, 0, 1, 5)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> list[str]:
+    """Nine rows of index 100, 99, ... in four files, one of them empty, in row groups of two."""
+    paths, first = [], 100
+    for number, rows in enumerate(ROWS):
+        path = tmp_path / f"{number}.parquet"
+        index = pa.array(range(first, first - rows, -1), pa.int32())
+        pq.write_table(pa.table({"index": index}), path, row_group_size=2)
+        paths.append(str(path))
+        first -= rows
+    return paths
+
+
+def test_every_place_and_number(shards: list[str]) -> None:
+    for place in range(9):
+        found = find_place(shards, place, open_address)
+        assert isinstance(found, tuple) and read_row(*found, open_address) == {"index": 100 - place}
+        assert find_number(shards, 100 - place, open_address) == found
+    assert find_place(shards, 9, open_address) == 9, "so many rows there are"
+    assert find_number(shards, 91, open_address) is None
+
+
+def counting(opened: list[str]) -> Callable[[str], AbstractContextManager[IO[bytes]]]:
+    def open_shard(name: str) -> AbstractContextManager[IO[bytes]]:
+        opened.append(name)
+        return open_address(name)
+
+    return open_shard
+
+
+def test_what_is_known_is_not_looked_up(shards: list[str]) -> None:
+    opened: list[str] = []
+    known = dict(zip(shards, ROWS, strict=True))
+    assert find_place(shards, 8, counting(opened), known) == (shards[3], 4) and not opened
+    del known[shards[1]]
+    assert find_place(shards, 8, counting(opened), known) == (shards[3], 4) and opened == [shards[1]]
+
+
+def test_only_the_shard_of_the_row_is_opened(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(made.folder)
+    opened: list[str] = []
+    plain = source.open
+    monkeypatch.setattr(source, "open", lambda name: opened.append(name) or plain(name))
+    assert read_sample(source, place=3)["index"] == list(TEXTS)[3]
+    assert [name for name in opened if name.startswith("data/")] == [source.data_files()[1]]
+
+
+def test_a_checkpoint_that_is_wrong(copy: Path) -> None:
+    path = copy / "checkpoint.json"
+    checkpoint = json.loads(path.read_text())
+    for entry in checkpoint["shards"].values():
+        entry["rows"] += 1
+    path.write_text(json.dumps(checkpoint))
+    with pytest.raises(FormatError, match=r"fewer rows than checkpoint\.json says"):
+        read_sample(open_source(copy), place=2)
+
+
+class TestStreamedDatasets:
+    @pytest.fixture
+    def stream(self, made: Made) -> Any:
+        return load_logit_dataset(made.folder, streaming=True)
+
+    def test_are_read_by_their_files(self, made: Made, stream: Any) -> None:
+        paths = [str(made.folder / name) for name in shards_of(made.folder)]
+        assert files_of_stream(stream) == paths
+        plain = datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)
+        assert files_of_stream(plain) == paths
+
+    def test_without_iterating(self, stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(datasets.IterableDataset, "__iter__", lambda _: pytest.fail("iterated"))
+        assert get_sample(stream, 3)["index"] == list(TEXTS)[3]
+        assert get_sample(stream, index=5)["logits_dtype"] == "bfloat16", "the run is known"
+        assert get_sample(stream.with_format("numpy"), 3)["index"] == list(TEXTS)[3]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda stream: stream.skip(1),
+            lambda stream: stream.take(2),
+            lambda stream: stream.shuffle(seed=3, buffer_size=2),
+            lambda stream: stream.filter(lambda row: row["index"] != 17),
+            lambda stream: stream.map(lambda row: {"index": row["index"] + 1}),
+            lambda stream: stream.shard(2, 1),
+        ],
+    )
+    def test_that_were_changed_are_read_as_they_are(self, change: Callable[[Any], Any], stream: Any) -> None:
+        changed = change(stream)
+        expected = [row["index"] for row in changed]
+        assert [get_sample(changed, place)["index"] for place in range(len(expected))] == expected
+        assert get_sample(changed, index=expected[-1])["index"] == expected[-1]
+
+    def test_what_is_no_stream(self, made: Made) -> None:
+        assert files_of_stream(load_logit_dataset(made.folder)) is None
+        assert files_of_stream(load_logit_dataset(made.folder).to_iterable_dataset()) is None
+
+    def test_a_shard_that_is_gone(self, copy: Path) -> None:
+        stream = load_logit_dataset(copy, streaming=True)
+        (copy / shards_of(copy)[1]).unlink()
+        with pytest.raises(FormatError, match="A shard of the streamed dataset is gone"):
+            get_sample(stream, 3)
+
+
+def test_a_name_will_do(made: Made) -> None:
+    for name in (made.folder, str(made.folder)):
+        assert get_sample(name, 2)["index"] == get_sample(name, index=5)["index"] == 5
