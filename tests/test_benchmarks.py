@@ -78,6 +78,12 @@ def test_codec(printed):
     assert len(rows) == 18 and float(rows[9][-1]) < float(rows[-1][-1])
 
 
+def test_exploring(printed):
+    rows = table_rows(printed("exploring", "--entries", "2000", "--repeats", "1"))
+    assert len(rows) == 11 and all(cell for row in rows for cell in row)
+    assert [row[3] for row in rows[:2]] == ["the yardstick"] * 2
+
+
 def tiny() -> object:
     return importlib.import_module("models").TINY
 

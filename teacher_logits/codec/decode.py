@@ -71,7 +71,11 @@ def decode_rows(table: pa.Table, logits_dtype: str = "float32") -> Entries:
     logits_dtype: the type the teacher's logits had (in the shards' metadata); logits are rounded to it.
     Raises ValueError where the columns have nulls or don't belong together.
     """
-    columns = flat_columns(table)
+    return decode_entries(flat_columns(table), logits_dtype)
+
+
+def decode_entries(columns: FlatColumns, logits_dtype: str = "float32") -> Entries:
+    """The entries of `flat_columns`; see `decode_rows`."""
     top, sampled = columns.top, columns.sampled
     return Entries(
         counts=columns.counts.astype(np.int64),

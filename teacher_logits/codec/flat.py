@@ -98,8 +98,8 @@ def flat_columns(table: pa.Table) -> FlatColumns:
     Raises ValueError where there are nulls, or the columns' rows haven't the lengths that `top_counts` asks for.
     """
     table = table.combine_chunks()
-    counts, ends = _list(table, "top_counts")
-    samples = len(_list(table, "sampled_indices_low")[0]) // max(1, len(counts))
+    counts, ends = flat_list(table, "top_counts")
+    samples = len(flat_list(table, "sampled_indices_low")[0]) // max(1, len(counts))
     nucleus_ends = ends_of(counts)[ends]
     columns = FlatColumns(
         index=_column(table, "index").to_numpy(),
@@ -107,7 +107,7 @@ def flat_columns(table: pa.Table) -> FlatColumns:
         counts=counts,
         top=_tokens(table, "top", ends, nucleus_ends),
         sampled=_tokens(table, "sampled", ends, ends * samples),
-        logsumexp=_checked(table, "logsumexp", ends),
+        logsumexp=flat_values(table, "logsumexp", ends),
     )
     _require("num_tokens", np.array_equal(_column(table, "num_tokens").to_numpy(), np.diff(ends)))
     return columns
@@ -118,18 +118,21 @@ def _tokens(table: pa.Table, kind: str, ends: Int64, token_ends: Int64) -> FlatT
     _require(f"{kind}_indices_high", np.array_equal(high_ends, packed_ends(np.diff(token_ends))))
     return FlatTokens(
         ends=token_ends,
-        low=_checked(table, f"{kind}_indices_low", token_ends),
+        low=flat_values(table, f"{kind}_indices_low", token_ends),
         high=high,
         high_ends=high_ends,
-        quantized=_checked(table, f"{kind}_logits_quantized", token_ends),
-        smallest=_checked(table, f"{kind}_min", ends),
-        largest=_checked(table, f"{kind}_max", ends),
+        quantized=flat_values(table, f"{kind}_logits_quantized", token_ends),
+        smallest=flat_values(table, f"{kind}_min", ends),
+        largest=flat_values(table, f"{kind}_max", ends),
     )
 
 
-def _checked(table: pa.Table, name: str, ends: Int64) -> NDArray:
-    """The values of a list column whose rows must end there."""
-    values, found = _list(table, name)
+def flat_values(table: pa.Table, name: str, ends: Int64) -> NDArray:
+    """The values of a list column, all rows one after another, whose rows must end at `ends` [C + 1].
+
+    table: in one piece. Raises ValueError where there are nulls, or the rows end elsewhere.
+    """
+    values, found = flat_list(table, name)
     _require(name, np.array_equal(found, ends))
     return values
 
@@ -139,8 +142,11 @@ def _require(name: str, right: bool) -> None:
         raise ValueError(f"the rows of {name} and of top_counts differ in length; the columns don't belong together.")
 
 
-def _list(table: pa.Table, name: str) -> tuple[NDArray, Int64]:
-    """The values of a list column, all rows one after another, and where the rows end among them: [C + 1], from 0."""
+def flat_list(table: pa.Table, name: str) -> tuple[NDArray, Int64]:
+    """The values of a list column, all rows one after another, and where the rows end among them: [C + 1], from 0.
+
+    table: in one piece. Raises ValueError where there are nulls.
+    """
     column = _column(table, name)
     ends = column.offsets.to_numpy().astype(np.int64)
     values = column.values.slice(ends[0], ends[-1] - ends[0])

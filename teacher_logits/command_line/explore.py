@@ -1,17 +1,23 @@
-"""`python explore_logits.py OUTPUT [show PLACE | show --index N | verify]`, and `verify OUTPUT`."""
+"""`python explore_logits.py OUTPUT [show PLACE | stats | plots -o FOLDER | verify]`, and `verify OUTPUT`."""
 
 import io
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
 from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say
 from teacher_logits.errors import FormatError, SettingsError, TeacherLogitsError
 from teacher_logits.exploring import (
+    Source,
     analyze_token_probabilities,
+    bytes_per_token_text,
+    compute_bytes_per_token_stats,
+    compute_dataset_stats,
     conversation_text,
+    dataset_stats_text,
     load_tokenizer,
     most_surprising,
     open_source,
@@ -19,9 +25,11 @@ from teacher_logits.exploring import (
     summarize,
     summary_text,
     surprises_text,
+    tokenizer_if_any,
     tokenizer_of,
     verification_text,
     verify_dataset,
+    write_plots,
 )
 
 _SURPRISES = 5
@@ -35,6 +43,34 @@ class Show:
     """Which row: 0 is the first, and by default the one shown. The longest conversations stand first."""
     index: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Instead of a place, the conversation's number in the source dataset."""
+    tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """All figures of the dataset: nucleus sizes, retained mass, entropy, surprise, bytes of each column."""
+
+    surprising: Annotated[int, tyro.conf.arg(metavar="K")] = 10
+    """How many of the most surprising tokens to list."""
+    tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plots:
+    """Write pictures of the dataset, of one conversation and of one token as PNG files."""
+
+    output_dir: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FOLDER")]
+    """The folder for the files; it is made where it isn't there."""
+    place: Annotated[int | None, tyro.conf.arg(metavar="PLACE")] = None
+    """Which row is the conversation: 0 is the first, and by default the one drawn."""
+    index: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Instead of a place, the conversation's number in the source dataset."""
+    position: Annotated[int | None, tyro.conf.arg(metavar="I")] = None
+    """Which of its stored tokens, from 0; by default the one where the teacher was least certain."""
+    theme: Literal["light", "dark"] = "light"
+    """Colours of the pictures."""
     tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
 
@@ -59,12 +95,14 @@ class VerifyOutput(Verify):
 
 @dataclass(frozen=True)
 class Explore:
-    """Look into a logits dataset: a summary, with `show` one conversation, with `verify` whether it is sound."""
+    """Look into a logits dataset: a summary, `show` a conversation, `stats`, `plots`, `verify` whether it is sound."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
     """A folder with a logits dataset, or the id of one on the Hub."""
     command: (
         Annotated[Show, tyro.conf.subcommand("show")]
+        | Annotated[Stats, tyro.conf.subcommand("stats")]
+        | Annotated[Plots, tyro.conf.subcommand("plots")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[None, tyro.conf.subcommand("summary", description="The dataset in numbers.")]
     ) = None
@@ -127,16 +165,53 @@ def _verify(options: VerifyOutput) -> int:
 
 def _answer(options: Explore) -> str:
     source = open_source(options.output, options.revision)
-    show = options.command
-    if not isinstance(show, Show):
-        return summary_text(summarize(source, options.split))
-    if show.place is not None and show.index is not None:
-        raise SettingsError(f"show takes a place ({show.place}) or --index ({show.index}), not both.")
-    place = 0 if show.place is None and show.index is None else show.place
-    sample = read_sample(source, options.split, place, show.index)
+    match options.command:
+        case Show() as show:
+            return _conversation(source, options.split, show)
+        case Stats() as stats:
+            return _stats(source, options.split, stats)
+        case Plots() as plots:
+            return _plots(source, options.split, plots)
+    return summary_text(summarize(source, options.split))
+
+
+def _conversation(source: Source, split: str | None, show: Show) -> str:
+    sample = read_sample(source, split, _place(show), show.index)
     tokenizer = tokenizer_of(sample["run"]) if show.tokenizer is None else load_tokenizer(show.tokenizer)
     surprising = most_surprising(analyze_token_probabilities(sample, tokenizer=tokenizer), _SURPRISES)
     shown = [conversation_text(sample, tokenizer)]
     if surprising:
         shown += ["", "most surprising tokens", surprises_text(surprising)]
     return "\n".join(shown)
+
+
+def _stats(source: Source, split: str | None, options: Stats) -> str:
+    if options.surprising < 0:
+        raise SettingsError(f"--surprising is {options.surprising}; there can be 0 or more.")
+    tokenizer = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
+    stats = compute_dataset_stats(source, split=split, surprising=options.surprising)
+    stored = compute_bytes_per_token_stats(source, split=split)
+    tokenizer = tokenizer_if_any(stats.run) if tokenizer is None else tokenizer
+    return "\n\n".join([dataset_stats_text(stats, tokenizer), bytes_per_token_text(stored)])
+
+
+def _plots(source: Source, split: str | None, options: Plots) -> str:
+    tokenizer = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
+    written = write_plots(
+        source,
+        options.output_dir,
+        split,
+        place=_place(options),
+        index=options.index,
+        position=options.position,
+        theme=options.theme,
+        tokenizer=tokenizer,
+    )
+    return "\n".join(map(str, written))
+
+
+def _place(options: Show | Plots) -> int | None:
+    """The place that was asked for, by default the first; None where an index was. Raises SettingsError for both."""
+    if options.place is not None and options.index is not None:
+        raise SettingsError(f"Give a place ({options.place}) or --index ({options.index}), not both.")
+    return 0 if options.place is None and options.index is None else options.place

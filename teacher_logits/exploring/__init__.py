@@ -6,6 +6,8 @@ decoding     16-bit numbers to probabilities             tokens    ids to text
 analysis     what the teacher thought of each token      summary   the whole dataset in numbers
 text, conversation   views as text                       printing  the same, printed
 page         a conversation as an HTML page              entropy   of distributions stored in part
+statistics   figures of whole datasets                   plots     matplotlib figures
+writing      both as files                               notebook  the names of explore_logits
 verifying    whether the dataset is sound
 """
 
@@ -30,30 +32,59 @@ from teacher_logits.exploring.entropy import entropy_bounds, entropy_estimate
 from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.optional import MissingLibraryError
 from teacher_logits.exploring.page import ConversationView, conversation_page, conversation_view
+from teacher_logits.exploring.plots import (
+    plot_entropy_along_position,
+    plot_logit_distribution,
+    plot_nucleus_size_analysis,
+    plot_nucleus_sizes,
+    plot_nucleus_vs_sampled,
+)
 from teacher_logits.exploring.printing import (
+    print_dataset_stats,
     print_sample_info,
     print_top_tokens,
+    quick_explore,
     visualize_conversation_probabilities,
 )
-from teacher_logits.exploring.runs import load_extraction_config, load_tokenizer, tokenizer_of
+from teacher_logits.exploring.runs import load_extraction_config, load_tokenizer, tokenizer_if_any, tokenizer_of
 from teacher_logits.exploring.samples import NoSuchSampleError, get_sample, read_sample
-from teacher_logits.exploring.sources import open_source
+from teacher_logits.exploring.sources import Source, open_source
+from teacher_logits.exploring.statistics import (
+    BytesPerToken,
+    DatasetStats,
+    NucleusSizeStats,
+    analyze_nucleus_sizes,
+    bytes_per_token_text,
+    compute_bytes_per_token_stats,
+    compute_dataset_stats,
+    dataset_stats_text,
+)
 from teacher_logits.exploring.summary import DatasetSummary, summarize, summary_text
 from teacher_logits.exploring.text import surprises_text
 from teacher_logits.exploring.verifying import Verification, verification_text, verify_dataset
+from teacher_logits.exploring.writing import execute_analysis, write_plots
 
 __all__ = [
+    "BytesPerToken",
     "ConversationView",
+    "DatasetStats",
     "DatasetSummary",
     "MissingLibraryError",
     "NoSuchSampleError",
+    "NucleusSizeStats",
+    "Source",
     "TokenChoice",
     "TokenProbability",
     "Verification",
+    "analyze_nucleus_sizes",
     "analyze_token_probabilities",
+    "bytes_per_token_text",
+    "compute_bytes_per_token_stats",
+    "compute_dataset_stats",
     "conversation_page",
     "conversation_text",
     "conversation_view",
+    "dataset_stats_text",
     "decode_top_tokens",
     "dequantize_all_logits",
     "dequantize_logits",
@@ -61,6 +92,7 @@ __all__ = [
     "dequantize_top_logits",
     "entropy_bounds",
     "entropy_estimate",
+    "execute_analysis",
     "get_nucleus_probability_mass",
     "get_sample",
     "load_extraction_config",
@@ -69,15 +101,24 @@ __all__ = [
     "logits_to_probs",
     "most_surprising",
     "open_source",
+    "plot_entropy_along_position",
+    "plot_logit_distribution",
+    "plot_nucleus_size_analysis",
+    "plot_nucleus_sizes",
+    "plot_nucleus_vs_sampled",
+    "print_dataset_stats",
     "print_sample_info",
     "print_top_tokens",
+    "quick_explore",
     "read_sample",
     "summarize",
     "summary_text",
     "surprises_text",
+    "tokenizer_if_any",
     "tokenizer_of",
     "unpack_indices",
     "verification_text",
     "verify_dataset",
     "visualize_conversation_probabilities",
+    "write_plots",
 ]

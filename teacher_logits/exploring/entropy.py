@@ -7,20 +7,23 @@ unbiased estimate between them.
 Legend: n tokens of a sample, S draws each. Everything is float64 and in nats.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from teacher_logits.codec.quantize import STEPS
 from teacher_logits.exploring.decoding import Sample, dequantize_sampled_logits, dequantize_top_logits
 from teacher_logits.exploring.runs import told
 from teacher_logits.records import Float64
 from teacher_logits.settings import MAX_VOCABULARY
 
-_STEPS = 65535
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 """What float64 sums of probabilities may miss."""
-_FLOAT32 = 2.0**-24
+FLOAT32 = 2.0**-24
+"""What rounding to float32 may change, relative to the number."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,15 @@ def entropy_bounds(sample: Sample) -> tuple[Float64, Float64]:
     known = stored.sums(-p * stored.log_probability, n)
     slack = stored.sums(p * np.abs(1 + stored.log_probability) * stored.step, n)
     rest = 1 - stored.sums(p, n)
-    doubt = stored.sums(p * stored.step, n) + _ROUNDING
+    doubt = stored.sums(p * stored.step, n) + ROUNDING
     least, most = np.clip(rest - doubt, 0, 1), np.clip(rest + doubt, 0, 1)
 
     # -x log x of a rest that is one large token may fall with its mass, by no more than the mass.
-    lower = known - slack + _fewest(least, _smallest_of_nucleus(sample)) - (most - least)
-    tokens = _vocabulary(sample) - stored.sums(np.ones_like(p), n)
-    spread = _even(most, np.maximum(tokens, 1.0))
+    lower = known - slack + entropy_in_fewest(least, _smallest_of_nucleus(sample)) - (most - least)
+    tokens = vocabulary_of(sample.get("run") or {}) - stored.sums(np.ones_like(p), n)
+    spread = entropy_if_even(most, np.maximum(tokens, 1.0))
     if "logsumexp_t2" in sample:
-        spread = np.minimum(spread, _of_roots(most, _roots_of_rest(sample, stored)))
+        spread = np.minimum(spread, entropy_of_roots(most, _roots_of_rest(sample, stored)))
     return np.maximum(lower, 0.0), known + slack + spread
 
 
@@ -101,7 +104,7 @@ def _stored(sample: Sample) -> _Stored:
     # Where the tail ran out of tokens, the last draw is repeated, or the last token of the nucleus.
     new = drawn != np.concatenate([last_of_nucleus[:, None], drawn[:, :-1]], axis=1)
     nucleus, tail = np.arange(len(sizes)).repeat(sizes), np.nonzero(new)[0]
-    steps = [(sample[f"{kind}_max"].astype(np.float64) - sample[f"{kind}_min"]) / _STEPS for kind in ("top", "sampled")]
+    steps = [(sample[f"{kind}_max"].astype(np.float64) - sample[f"{kind}_min"]) / STEPS for kind in ("top", "sampled")]
     entry = np.concatenate([nucleus, tail])
     logits = np.concatenate([*dequantize_top_logits(sample), np.array(dequantize_sampled_logits(sample))[new]])
     return _Stored(entry, logits - totals[entry], np.concatenate([steps[0][nucleus], steps[1][tail]]))
@@ -112,25 +115,27 @@ def _smallest_of_nucleus(sample: Sample) -> Float64:
     return np.minimum(np.exp(sample["top_min"].astype(np.float64) - sample["logsumexp"]), 1.0)
 
 
-def _vocabulary(sample: Sample) -> int:
-    return int(told(sample.get("run") or {}, "vocab_used") or MAX_VOCABULARY)
+def vocabulary_of(run: Mapping[str, Any]) -> int:
+    """Tokens that may have a probability; the most that the format holds where the run doesn't tell."""
+    vocabulary = told(run, "vocab_used")
+    return vocabulary if type(vocabulary) is int and 0 < vocabulary <= MAX_VOCABULARY else MAX_VOCABULARY
 
 
-def _fewest(mass: Float64, largest: Float64) -> Float64:
+def entropy_in_fewest(mass: Float64, largest: Float64) -> Float64:
     """The least entropy of `mass` in tokens of at most `largest`: as many of these as fit, and what is over."""
     whole = np.floor(mass / largest)
-    return whole * _x_log_x(largest) + _x_log_x(np.maximum(mass - whole * largest, 0.0))
+    return whole * x_log_x(largest) + x_log_x(np.maximum(mass - whole * largest, 0.0))
 
 
-def _even(mass: Float64, tokens: Float64) -> Float64:
+def entropy_if_even(mass: Float64, tokens: Float64) -> Float64:
     """The entropy of `mass` spread evenly, m log(tokens / m); its largest value where that would fall with m."""
-    return _x_log_x(np.minimum(mass, tokens / np.e)) + np.minimum(mass, tokens / np.e) * np.log(tokens)
+    return x_log_x(np.minimum(mass, tokens / np.e)) + np.minimum(mass, tokens / np.e) * np.log(tokens)
 
 
-def _of_roots(mass: Float64, roots: Float64) -> Float64:
+def entropy_of_roots(mass: Float64, roots: Float64) -> Float64:
     """The most entropy of `mass` whose square roots sum to `roots`: 2 m log(roots / m)."""
     mass = np.minimum(mass, roots / np.e)
-    return 2 * (_x_log_x(mass) + mass * np.log(np.maximum(roots, np.finfo(np.float64).tiny)))
+    return 2 * (x_log_x(mass) + mass * np.log(np.maximum(roots, np.finfo(np.float64).tiny)))
 
 
 def _roots_of_rest(sample: Sample, stored: _Stored) -> Float64:
@@ -138,10 +143,10 @@ def _roots_of_rest(sample: Sample, stored: _Stored) -> Float64:
     log_sum = sample["logsumexp_t2"].astype(np.float64)
     total = np.exp(log_sum - sample["logsumexp"] / 2)
     roots = np.exp(stored.log_probability / 2)
-    doubt = total * np.abs(log_sum) * _FLOAT32 + stored.sums(roots * stored.step, len(total))
+    doubt = total * np.abs(log_sum) * FLOAT32 + stored.sums(roots * stored.step, len(total))
     return np.maximum(total - stored.sums(roots, len(total)) + doubt, 0.0)
 
 
-def _x_log_x(x: Float64) -> Float64:
+def x_log_x(x: Float64) -> Float64:
     """-x log x, and 0 at 0."""
     return -x * np.log(np.where(x > 0, x, 1.0))

@@ -1,12 +1,28 @@
 """What notebooks print: the only module here that writes to the standard output."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from teacher_logits.exploring.analysis import as_sample, decode_top_tokens
 from teacher_logits.exploring.conversation import conversation_text
 from teacher_logits.exploring.decoding import Sample
+from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.page import ConversationView, conversation_view
+from teacher_logits.exploring.runs import tokenizer_if_any
+from teacher_logits.exploring.samples import read_sample
+from teacher_logits.exploring.sources import open_source
+from teacher_logits.exploring.statistics import (
+    DatasetStats,
+    bytes_per_token_text,
+    compute_bytes_per_token_stats,
+    compute_dataset_stats,
+    dataset_stats_text,
+)
+from teacher_logits.exploring.summary import summarize, summary_text
 from teacher_logits.exploring.text import sample_info_text, top_tokens_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def print_sample_info(sample: Sample, tokenizer: Any = None) -> None:
@@ -40,3 +56,36 @@ def visualize_conversation_probabilities(
         return conversation_view(sample_or_dataset, place, index=index, tokenizer=tokenizer)
     print(conversation_text(as_sample(sample_or_dataset, place, index), tokenizer))
     return None
+
+
+def print_dataset_stats(dataset_or_stats: Any, tokenizer: Any = None) -> None:
+    """Print the figures of a dataset.
+
+    dataset_or_stats: what `compute_dataset_stats` gives, or takes.   tokenizer: by default that of the run's model.
+    """
+    stats = dataset_or_stats
+    if not isinstance(stats, DatasetStats):
+        stats = compute_dataset_stats(dataset_or_stats)
+    print(dataset_stats_text(stats, tokenizer_if_any(stats.run) if tokenizer is None else tokenizer))
+
+
+def quick_explore(
+    output: str | Path, split: str | None = None, place: int = 0, *, revision: str | None = None, tokenizer: Any = None
+) -> "Dataset":
+    """Print a dataset's summary, one conversation of it, its figures and what a token takes; return its rows.
+
+    output: a folder or a Hub dataset id.   split: by default the only one.   place: of the conversation.
+    revision: branch, tag or commit on the Hub.   tokenizer: by default that of the run's model.
+    Errors are those of `load_logit_dataset` and `get_sample`.
+    """
+    source = open_source(output, revision)
+    print(summary_text(summarize(source, split)), end="\n\n")
+    sample = read_sample(source, split, place)
+    tokenizer = tokenizer_if_any(sample["run"]) if tokenizer is None else tokenizer
+    if tokenizer is not None and "input_ids" in sample and "positions" in sample:
+        print(conversation_text(sample, tokenizer), end="\n\n")
+    else:
+        print(sample_info_text(sample), end="\n\n")
+    print_dataset_stats(compute_dataset_stats(source, split=split), tokenizer)
+    print("\n" + bytes_per_token_text(compute_bytes_per_token_stats(source, split=split)))
+    return load_logit_dataset(output, split, revision=revision)

@@ -84,6 +84,15 @@ def tokenizer_of(run: Mapping[str, Any]) -> Any:
     return tokenizer
 
 
+def tokenizer_if_any(run: Mapping[str, Any]) -> Any:
+    """The same, or None where it can't be had, which the log tells: for views that can do without texts."""
+    try:
+        return tokenizer_of(run)
+    except TeacherError as error:
+        log.info("Tokens are called by their ids. %s", error)
+        return None
+
+
 def load_tokenizer(model: str, revision: str | None = None) -> Any:
     """The tokenizer of a Hub id or folder; code that comes with it isn't run. Raises TeacherError."""
     return _loaded(model, revision)[0]

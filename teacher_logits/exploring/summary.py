@@ -5,17 +5,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from teacher_logits.exploring.runs import run_of_source, told
 from teacher_logits.exploring.sources import Source
-from teacher_logits.exploring.text import percent, table, visible
-from teacher_logits.progress import track
-from teacher_logits.shards import read_table
+from teacher_logits.exploring.statistics import NucleusSizeStats, analyze_nucleus_sizes, at_cap_text
+from teacher_logits.exploring.text import size_text, table, visible
 
 SKIPPED = "skipped.jsonl"
 _REASONS = 10
-_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
 
 
 @dataclass(frozen=True)
@@ -31,33 +27,27 @@ class DatasetSummary:
     shards: int
     missing_shards: int
     """Shards that checkpoint.json lists and that aren't there."""
-    rows: int
-    tokens: int
     size: int
     """Bytes of the shards."""
-    nucleus_sizes: int
-    """Sum of the nucleus sizes of all tokens."""
-    cap: int | None
-    capped_tokens: int
-    """Tokens whose nucleus has the cap's size."""
+    nucleus: NucleusSizeStats
     skipped: dict[str, int]
     """Conversations left out, by reason."""
+
+    @property
+    def rows(self) -> int:
+        """Conversations."""
+        return self.nucleus.conversations
+
+    @property
+    def tokens(self) -> int:
+        """Stored tokens."""
+        return self.nucleus.count
 
 
 def summarize(source: Source, split: str | None = None) -> DatasetSummary:
     """Read `num_tokens` and `top_counts` of every shard and add them up. Raises FormatError where one is damaged."""
     run = run_of_source(source)
     split, names = source.shards(split)
-    cap = told(run, "top_p_max_elements")
-    rows = tokens = sizes = capped = 0
-    for name in track(names, "reading shards", len(names), "shards"):
-        with source.errors(), source.open(name) as stream:
-            columns = read_table(stream, ["num_tokens", "top_counts"])
-        rows += columns.num_rows
-        tokens += int(columns["num_tokens"].to_numpy().sum())
-        counts = columns["top_counts"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        sizes += int(counts.sum(dtype=np.int64))
-        capped += int((counts == cap).sum())
     return DatasetSummary(
         name=source.name,
         split=split,
@@ -66,12 +56,8 @@ def summarize(source: Source, split: str | None = None) -> DatasetSummary:
         complete=run.get("complete"),
         shards=len(names),
         missing_shards=len(set(run.get("shards") or {}) - set(source.data_files())),
-        rows=rows,
-        tokens=tokens,
         size=sum(source.size(name) for name in names),
-        nucleus_sizes=sizes,
-        cap=cap,
-        capped_tokens=capped,
+        nucleus=analyze_nucleus_sizes(source, split=split),
         skipped=_skipped(source),
     )
 
@@ -91,10 +77,9 @@ def summary_text(summary: DatasetSummary) -> str:
     if summary.missing_shards:
         rows.append(["damaged", f"{summary.missing_shards:,} shards of checkpoint.json are not there"])
     if summary.tokens:
-        rows.append(["mean nucleus", f"{summary.nucleus_sizes / summary.tokens:.1f} tokens"])
-        if summary.cap is not None:
-            share = percent(summary.capped_tokens / summary.tokens)
-            rows.append(["at the cap", f"{share} of the tokens (cap {summary.cap})"])
+        rows.append(["mean nucleus", f"{summary.nucleus.mean:.1f} tokens"])
+        if summary.nucleus.cap is not None:
+            rows.append(["at the cap", at_cap_text(summary.nucleus)])
     if summary.skipped:
         rows.append(["skipped", f"{sum(summary.skipped.values()):,} conversations"])
         reasons = list(summary.skipped.items())
@@ -105,9 +90,8 @@ def summary_text(summary: DatasetSummary) -> str:
 
 
 def _size(summary: DatasetSummary) -> str:
-    unit, name = next(scale for scale in _UNITS if summary.size >= scale[0])
     per_token = f", {summary.size / summary.tokens:,.1f} bytes a token" if summary.tokens else ""
-    return f"{summary.size / unit:,.1f} {name}{per_token}"
+    return f"{size_text(summary.size)}{per_token}"
 
 
 def _skipped(source: Source) -> dict[str, int]:

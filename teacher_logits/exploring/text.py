@@ -20,6 +20,7 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
 _PREVIEW = 400
+_UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
 
 
 def visible(text: str) -> str:
@@ -120,6 +121,12 @@ def percent(share: float) -> str:
     if 0 < share < 5e-5:
         return f"{share * 100:.1e} %"
     return f"{share:.2%}".replace("%", " %")
+
+
+def size_text(size: float) -> str:
+    """Bytes as '1.5 MB'."""
+    unit, name = next((scale for scale in _UNITS if size >= scale[0]), _UNITS[-1])
+    return f"{size / unit:,.1f} {name}" if unit > 1 else f"{size:,.0f} {name}"
 
 
 def _width(text: str) -> int:

@@ -17,7 +17,7 @@ from teacher_logits.shards.reader import (
     shard_footer,
 )
 from teacher_logits.shards.schema import FORMAT_VERSION, METADATA_KEY, shard_schema
-from teacher_logits.shards.writer import MAX_SHARD_BYTES, write_shard
+from teacher_logits.shards.writer import MAX_SHARD_BYTES, encoded_footer, write_shard
 
 __all__ = [
     "FORMAT_VERSION",
@@ -26,6 +26,7 @@ __all__ = [
     "Shard",
     "ShardFigures",
     "column_ranges",
+    "encoded_footer",
     "iter_distributions",
     "iter_row_groups",
     "read_distributions",

@@ -92,15 +92,16 @@ def read_table(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
         return _whole(file.read(columns=None if columns is None else list(columns)), file.metadata.num_rows)
 
 
-def iter_row_groups(shard: Shard) -> Iterator[pa.Table]:
+def iter_row_groups(shard: Shard, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The rows of a shard, one row group after another, so that memory holds no more than one.
 
+    columns: those to read, by default all.
     Raises FormatError where it is damaged, when the row group in question is asked for.
     """
     with _opened(shard) as file:
         for group in range(file.num_row_groups):
             with _damage_named(shard):
-                table = _whole(file.read_row_group(group), file.metadata.row_group(group).num_rows)
+                table = _whole(file.read_row_group(group, columns), file.metadata.row_group(group).num_rows)
             yield table
 
 

@@ -40,9 +40,20 @@ def write_shard(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> Non
     """
     table = table.combine_chunks().cast(shard_schema("input_ids" in table.column_names))
     table = with_metadata(table, metadata)
+    _write(table, path)
+
+
+def encoded_footer(table: pa.Table) -> pq.FileMetaData:
+    """The footer that rows with any of the format's columns have, encoded as a shard's are: what each column takes."""
+    sink = pa.BufferOutputStream()
+    _write(table.combine_chunks(), sink)
+    return pq.read_metadata(pa.BufferReader(sink.getvalue()))
+
+
+def _write(table: pa.Table, sink: Path | pa.NativeFile) -> None:
     pq.write_table(
         table,
-        path,
+        sink,
         row_group_size=_row_group_rows(table),
         compression="zstd",
         compression_level=1,
@@ -69,7 +80,7 @@ def _content_bytes(column: pa.ChunkedArray) -> int:
 
 
 def _encodings(columns: list[str]) -> dict[str, str]:
-    encodings = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in _BYTE_STREAM_SPLIT}
+    encodings = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in _BYTE_STREAM_SPLIT if name in columns}
     if "positions" in columns:
         encodings["positions.list.element"] = "DELTA_BINARY_PACKED"
     return encodings

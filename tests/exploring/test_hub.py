@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import explore_logits
+from teacher_logits.exploring import dataset_stats_text
 from tests.exploring.damage import shards_of
 from tests.exploring.made import TEXTS, Made
 from tests.extraction.runs import Place
@@ -66,8 +67,11 @@ def test_in_a_terminal(made: Made, tmp_path: Path):
     with HubServer() as server:
         server.add_files(REPO, files(made.folder))
         assert "4 in 2 shards" in run(server, tmp_path, "explore_logits.py", REPO)
+        stats = run(server, tmp_path, "explore_logits.py", REPO, "stats", "--revision", "main")
         shown = run(server, tmp_path, "explore_logits.py", REPO, "show", "--index", "5", "--revision", "main")
     assert shown.startswith("conversation 5: ")
+    text = dataset_stats_text(explore_logits.compute_dataset_stats(made.folder), made.tokenizer)
+    assert stats.startswith(text) and "sampled_indices_low" in stats
 
 
 def verify(server: HubServer, home: Path, *options: str) -> tuple[int, list[str]]:

@@ -13,6 +13,14 @@ from teacher_logits.command_line.explore import main
 from tests.exploring.made import Made
 
 ROOT = Path(explore_logits.__file__).parent
+NAMES = """
+unpack_indices load_logit_dataset get_sample print_sample_info dequantize_logits dequantize_top_logits
+dequantize_sampled_logits dequantize_all_logits logits_to_probs get_nucleus_probability_mass decode_top_tokens
+print_top_tokens plot_logit_distribution plot_nucleus_vs_sampled plot_nucleus_sizes compute_dataset_stats
+print_dataset_stats load_extraction_config analyze_token_probabilities visualize_conversation_probabilities
+NucleusSizeStats analyze_nucleus_sizes plot_nucleus_size_analysis compute_bytes_per_token_stats quick_explore
+execute_analysis
+"""
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +37,12 @@ def test_the_face_is_quick_and_exact():
         f"print([name for name in {heavy} if name in sys.modules])",
     )
     assert done.stdout.splitlines() == [str(sorted(explore_logits.__all__)), "[]"], done.stderr
+
+
+def test_the_face_has_its_names():
+    """Users know them from elsewhere: none may go, and what is added has another way in."""
+    assert sorted(explore_logits.__all__) == sorted(NAMES.split())
+    assert all(getattr(explore_logits, name).__doc__ for name in NAMES.split())
 
 
 def test_summary(made: Made, capsys: pytest.CaptureFixture[str]):
@@ -56,15 +70,25 @@ def test_show(made: Made, capsys: pytest.CaptureFixture[str], no_colours: None, 
         (["OUTPUT", "show", "1", "--index", "9"], "not both"),
         (["OUTPUT", "show", "--tokenizer", "./nothing"], "can't be loaded"),
         (["OUTPUT", "--split", "test"], "no split 'test'"),
+        (["OUTPUT", "stats", "--split", "test"], "no split 'test'"),
+        (["OUTPUT", "stats", "--surprising", "-1"], "--surprising is -1"),
+        (["OUTPUT", "stats", "--tokenizer", "./nothing"], "can't be loaded"),
+        (["OUTPUT", "plots", "-o", "unused", "--index", "4"], "No row has index 4"),
+        (["OUTPUT", "plots", "-o", "unused", "--place", "1", "--index", "9"], "not both"),
+        (["OUTPUT", "plots", "-o", "unused", "--position", "99"], "no stored token 99"),
+        (["OUTPUT", "plots", "-o", "OUTPUT/checkpoint.json"], "there is a file of that name"),
     ],
 )
 def test_errors(made: Made, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str):
-    assert main([str(made.folder) if word == "OUTPUT" else word for word in arguments]) == 2
+    assert main([word.replace("OUTPUT", str(made.folder)) for word in arguments]) == 2
+    assert not Path("unused").exists()
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and message in captured.err and captured.out == ""
 
 
-@pytest.mark.parametrize("arguments", [[], ["OUTPUT", "shout"], ["OUTPUT", "show", "first"], ["OUTPUT", "--no-such"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["OUTPUT", "shout"], ["OUTPUT", "show", "first"], ["OUTPUT", "--no-such"], ["OUTPUT", "plots"]]
+)
 def test_options_that_can_not_be_read(arguments: list[str]):
     with pytest.raises(SystemExit) as left:
         main(arguments)
@@ -80,7 +104,7 @@ def test_as_a_program(made: Made):
 
 
 @pytest.mark.parametrize("damage", ["positions beyond the tokens", "no nucleus sizes"])
-@pytest.mark.parametrize("command", [[], ["show"]])
+@pytest.mark.parametrize("command", [[], ["show"], ["stats"]])
 def test_columns_that_do_not_belong_together(
     copy: Path, damage: str, command: list[str], capsys: pytest.CaptureFixture[str], no_colours: None
 ):

@@ -14,8 +14,8 @@ def test_figures(made: Made):
     summary = summarize(open_source(made.folder))
     sizes = np.concatenate([entries.top_counts for entries in made.entries.values()])
     assert (summary.rows, summary.tokens, summary.shards) == (4, len(sizes), 2)
-    assert summary.nucleus_sizes == sizes.sum()
-    assert summary.capped_tokens == (sizes == CAP).sum() > 0
+    assert summary.nucleus.total == sizes.sum()
+    assert summary.nucleus.entries_at_cap == (sizes == CAP).sum() > 0
     assert summary.size == sum(path.stat().st_size for path in (made.folder / "data").iterdir())
     assert summary.skipped == {"empty": 2, "too long": 1, "unreadable line": 1}
     assert summary.complete is True and summary.missing_shards == 0

@@ -22,6 +22,7 @@ with RunCache(Path(sys.argv[1])).locked():
     print("held", flush=True)
     time.sleep(60)
 """
+NAME, METADATA = "data/train-abababab-00000.parquet", {"logits_dtype": "float32"}
 FINISHED = {"output": "./o", "complete": True, "config": {}, "metadata": {}}
 UNFINISHED = {**FINISHED, "complete": False}
 
@@ -69,9 +70,7 @@ def test_private_to_the_user(tmp_path: Path):
         cache = RunCache(tmp_path / "new" / "cache")
         with cache.locked():
             cache.write_checkpoint(UNFINISHED)
-            Spool(cache, "ab" * 32).write(
-                made_table([2]), "data/train-abababab-00000.parquet", {"logits_dtype": "float32"}
-            )
+            Spool(cache, "ab" * 32).write(made_table([2]), NAME, METADATA)
             cache.set_aside(cache.spool_folder)
             found = [cache.folder.parent, cache.folder, *cache.folder.rglob("*")]
             assert {path.name: oct(mode(path)) for path in found if mode(path) & 0o077} == {}
@@ -101,9 +100,7 @@ def test_checkpoint_is_kept(cache: RunCache):
 
 def test_restart_sets_unfinished_work_aside(cache: RunCache):
     cache.write_checkpoint(UNFINISHED)
-    shard = Spool(cache, "ab" * 32).write(
-        made_table([2, 3]), "data/train-abababab-00000.parquet", {"logits_dtype": "float32"}
-    )
+    shard = Spool(cache, "ab" * 32).write(made_table([2, 3]), NAME, METADATA)
     (cache.pending_folder / "pending-00000.parquet").write_bytes(b"rows")
     cache.skipped_file.write_text('{"index": 1, "reason": "r"}\n')
     content = shard.path.read_bytes()
@@ -127,7 +124,7 @@ def test_restart_removes_finished_work(cache: RunCache):
 
 def test_restart_keeps_rows_of_a_run_that_says_it_is_finished(cache: RunCache):
     cache.write_checkpoint(FINISHED)
-    Spool(cache, "ab" * 32).write(made_table([2]), "data/train-abababab-00000.parquet", {"logits_dtype": "float32"})
+    Spool(cache, "ab" * 32).write(made_table([2]), NAME, METADATA)
     cache.restart()
     assert [path.name for path in cache.folder.glob("backup_*/spool/*")] == ["train-abababab-00000.parquet"]
 

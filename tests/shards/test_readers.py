@@ -15,7 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from teacher_logits.codec import decode_rows
-from teacher_logits.shards import read_entries, read_indices, read_metadata, read_table, shard_footer, write_shard
+from teacher_logits.shards import (
+    encoded_footer,
+    iter_row_groups,
+    read_entries,
+    read_indices,
+    read_metadata,
+    read_table,
+    shard_footer,
+    write_shard,
+)
 from tests.codec.made import made_table
 from tests.shards.conftest import LENGTHS, METADATA
 
@@ -38,6 +47,26 @@ def test_this_package_from_an_open_stream(shard: Path):
     stream = io.BytesIO(shard.read_bytes())
     assert len(read_entries(stream)) == sum(LENGTHS)
     assert len(read_indices(stream)) == len(LENGTHS)
+
+
+def test_row_groups_one_after_another(tmp_path: Path, rows: pa.Table):
+    path = tmp_path / "a.parquet"
+    pq.write_table(rows, path, row_group_size=2)
+    assert [group.num_rows for group in iter_row_groups(path)] == [2, 2, 1]
+    assert pa.concat_tables(iter_row_groups(path)).equals(rows)
+    few = ["top_counts", "index"]
+    assert pa.concat_tables(iter_row_groups(path, few)).equals(rows.select(few))
+
+
+def test_what_columns_would_take(tmp_path: Path, rows: pa.Table):
+    """As in a file, also of some columns alone."""
+    write_shard(rows, tmp_path / "a.parquet", METADATA)
+    wanted = shard_footer(tmp_path / "a.parquet").row_group(0)
+    for table in (rows, rows.select(rows.column_names[:14])):
+        found = encoded_footer(table).row_group(0)
+        assert found.num_rows == table.num_rows and found.num_columns == table.num_columns
+        for number in range(table.num_columns):
+            assert found.column(number).total_compressed_size == wanted.column(number).total_compressed_size
 
 
 def test_entries_are_rounded_to_the_type_in_the_metadata(tmp_path: Path, rows: pa.Table):

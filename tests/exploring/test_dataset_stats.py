@@ -1,0 +1,269 @@
+"""All figures of a dataset, against its whole distributions."""
+
+from collections.abc import Callable
+from math import log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from explore_logits import compute_dataset_stats, get_sample, load_logit_dataset
+from teacher_logits.codec import Contents, encode_rows
+from teacher_logits.errors import FormatError
+from teacher_logits.exploring.entropy import entropy_bounds
+from teacher_logits.exploring.statistics import dataset_stats_text
+from teacher_logits.exploring.statistics.spread import RunningSpread
+from teacher_logits.records import Example, JoinedExamples, SparseDistribution
+from teacher_logits.sampling import SamplingSettings, sample
+from teacher_logits.shards import write_shard
+from tests.exploring.damage import change_checkpoint
+from tests.exploring.made import CAP, SAMPLED_N, TEXTS, VOCABULARY, Made
+from tests.exploring.reference import Entry, des_raj, entries_of, highest_entropy, lowest_entropy, perplexity
+from tests.exploring.test_nucleus_stats import FORMS
+
+QUANTIZED = 2e-3
+"""Nats that an entropy may be off, whose logits are stored in 65,535 steps and restored to bfloat16."""
+
+
+@pytest.fixture(scope="module")
+def entries(made: Made) -> list[Entry]:
+    return entries_of(made)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_figures(made: Made, entries: list[Entry], form: str):
+    stats = compute_dataset_stats(FORMS[form](made.folder))
+    lengths = [len(made.tokens(index)) for index in TEXTS]
+    assert (stats.conversations, stats.entries) == (4, len(entries))
+    assert (stats.lengths.mean, stats.lengths.largest) == (np.mean(lengths), max(lengths))
+    assert stats.lengths.median == np.median(lengths)
+    sizes = [len(entry.nucleus) for entry in entries]
+    np.testing.assert_array_equal(stats.nucleus.histogram, np.bincount(sizes, minlength=256))
+    for temperature in (1, 2, 4):
+        masses = [entry.mass(temperature) for entry in entries]
+        spread = stats.mass[temperature]
+        assert spread.mean == pytest.approx(np.mean(masses), abs=1e-5)
+        assert spread.smallest == pytest.approx(min(masses), abs=1e-5)
+        assert spread.percentile(50) == pytest.approx(np.percentile(masses, 50), abs=0.03), "of few entries"
+    assert stats.surprise is not None and stats.surprise.perplexity == pytest.approx(perplexity(entries), rel=1e-5)
+    assert stats.surprise.impossible == 0
+
+
+def test_entropy_lies_between_its_bounds(made: Made, entries: list[Entry]):
+    exact = np.array([entry.entropy for entry in entries])
+    dataset = load_logit_dataset(made.folder)
+    bounds = [entropy_bounds(get_sample(dataset, index=index)) for index in TEXTS]
+    lowest, highest = (np.concatenate(sides) for sides in zip(*bounds, strict=True))
+    assert (lowest <= exact + 1e-9).all() and (exact <= highest + 1e-9).all()
+    assert (highest - lowest).max() < 3 and lowest.mean() > 0.9 * np.mean([entry.nucleus_entropy for entry in entries])
+    entropy = compute_dataset_stats(made.folder).entropy
+    for spread, twin in ((entropy.lowest, lowest), (entropy.highest, highest)):
+        found = (spread.mean, spread.smallest, spread.largest)
+        assert found == pytest.approx((twin.mean(), twin.min(), twin.max()), rel=1e-9), "as one sample after another"
+    wanted = np.mean([entry.nucleus_entropy for entry in entries])
+    assert entropy.nucleus.mean == pytest.approx(wanted, abs=QUANTIZED)
+    assert entropy.estimate == pytest.approx(np.mean([entry.estimate() for entry in entries]), abs=QUANTIZED)
+
+
+def test_bounds_are_those_of_the_definition(made: Made, copy: Path, entries: list[Entry]):
+    """Without the columns for temperatures the upper bound is the even spread."""
+    keep_columns(copy, lambda name: not name.startswith("logsumexp_t"))
+    dataset = load_logit_dataset(copy)
+    for index in TEXTS:
+        lowest, highest = entropy_bounds(get_sample(dataset, index=index))
+        for number, entry in enumerate(entry for entry in entries if entry.index == index):
+            known = entry.probabilities[entry.nucleus + list(dict.fromkeys(entry.draws))].tolist()
+            least = float(entry.probabilities[entry.nucleus[-1]])
+            assert lowest[number] == pytest.approx(lowest_entropy(known, least), abs=QUANTIZED)
+            assert lowest[number] <= lowest_entropy(known, least) + 1e-9
+            even = highest_entropy(known, 262_144 - len(known))
+            assert even - 1e-9 <= highest[number] <= even + QUANTIZED
+
+
+def keep_columns(folder: Path, kept: Callable[[str], bool]) -> None:
+    for shard in (folder / "data").iterdir():
+        table = pq.read_table(shard)
+        pq.write_table(table.select([name for name in table.column_names if kept(name)]), shard)
+
+
+def test_a_tail_that_is_drawn_whole(tmp_path: Path):
+    """Where all tokens are stored nothing is open, whether the tail has some tokens or none."""
+    logits = torch.full((3, 12), -torch.inf)
+    logits[0, :8] = torch.linspace(3, -3, 8)
+    logits[1, :2] = torch.tensor([1.0, 0.0])
+    logits[2, 5] = 1.0
+    settings = SamplingSettings(0.9, 6, 10, 42, 12)
+    positions = torch.tensor([1, 2, 3])
+    stored = sample(logits, torch.zeros(3, dtype=torch.int64), torch.zeros_like(positions), positions, settings)
+    example = Example(0, np.zeros(4, np.int32), np.array([1, 2, 3], np.int32))
+    table = encode_rows(stored, JoinedExamples.of([example]), Contents())
+    (tmp_path / "data").mkdir()
+    metadata = {"format_version": 1, "logits_dtype": "float32", "vocab_used": 12}
+    write_shard(table, tmp_path / "data/train-01234567-00000.parquet", metadata)
+    probabilities = torch.softmax(logits.double(), 1).tolist()
+    exact = [-sum(p * log(p) for p in row if p) for row in probabilities]
+    lowest, highest = entropy_bounds(get_sample(load_logit_dataset(tmp_path), 0))
+    np.testing.assert_allclose(lowest, exact, atol=2e-3)
+    np.testing.assert_allclose(highest, exact, atol=2e-3)
+    entropy = compute_dataset_stats(tmp_path).entropy
+    kept = [stored.top_ids[row, :count].tolist() for row, count in enumerate(stored.top_counts)]
+    estimates = []
+    for row, ids in enumerate(kept):
+        nucleus = [probabilities[row][token] for token in ids]
+        tail = des_raj(1 - sum(nucleus), [probabilities[row][token] for token in stored.sampled_ids[row]])
+        estimates.append(-sum(p * log(p) for p in nucleus) + tail)
+    assert entropy.estimate == pytest.approx(np.mean(estimates), abs=2e-3)
+
+
+def test_entropy_along_the_turns(made: Made, entries: list[Entry]):
+    found = compute_dataset_stats(made.folder).entropy_by_position
+    assert found.counted_from == "turn" and found.count.sum() == len(entries)
+    for place in (0, 1, 5):
+        exact = [entry.entropy for entry in entries if entry.number == place]
+        column = found.first.tolist().index(place)
+        assert found.count[column] == len(exact)
+        assert found.lowest[column] <= np.mean(exact) <= found.highest[column]
+    exact = [entry.entropy for entry in entries if 16 <= entry.number < 18]
+    column = found.first.tolist().index(16)
+    assert found.lowest[column] <= np.mean(exact) <= found.highest[column] < found.lowest[column] + 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 500])
+def test_most_surprising_tokens(made: Made, entries: list[Entry], count: int):
+    surprise = compute_dataset_stats(made.folder, surprising=count).surprise
+    assert surprise is not None
+    ordered = sorted(entries, key=lambda entry: (np.float32(log(entry.probabilities[entry.token])), entry.index))
+    found = [(token.index, token.entry, token.position, token.id) for token in surprise.most_surprising]
+    assert found == [(e.index, e.number, e.position, e.token) for e in ordered[:count]]
+    logs = [token.log_probability for token in surprise.most_surprising]
+    assert logs == pytest.approx([log(e.probabilities[e.token]) for e in ordered[:count]], rel=1e-5)
+
+
+def test_ranks(made: Made, entries: list[Entry]):
+    ranks = compute_dataset_stats(made.folder).ranks
+    assert ranks is not None
+    wanted = np.bincount([entry.rank for entry in entries if entry.rank], minlength=256)
+    np.testing.assert_array_equal(ranks.ranks, wanted)
+    outside = [entry for entry in entries if entry.rank is None]
+    assert ranks.in_sample == sum(entry.token in entry.draws for entry in outside) >= 1
+    assert ranks.elsewhere == len(outside) - ranks.in_sample
+    assert ranks.share(2) == pytest.approx(wanted[1:3].sum() / len(entries))
+    assert ranks.share_in_nucleus == pytest.approx(wanted.sum() / len(entries))
+
+
+def test_tokens_without_a_probability(copy: Path, made: Made):
+    """-inf is counted apart, NaN not at all."""
+    for shard in (copy / "data").iterdir():
+        table = pq.read_table(shard)
+        rows = [[-np.inf, np.nan, *row[2:]] for row in table["token_logprob"].to_pylist()]
+        column = pa.array(rows, pa.list_(pa.float32()))
+        pq.write_table(table.set_column(table.column_names.index("token_logprob"), "token_logprob", column), shard)
+    stats = compute_dataset_stats(copy)
+    left = [entry for entry in entries_of(made) if entry.number > 1]
+    assert stats.surprise is not None and stats.surprise.impossible == 4
+    assert stats.surprise.nats.count == len(left)
+    assert stats.surprise.perplexity == pytest.approx(perplexity(left), rel=1e-5)
+    assert "4 tokens of the texts have no probability" in dataset_stats_text(stats)
+
+
+def test_what_is_not_stored(copy: Path, tokenless: Made, made: Made):
+    stats = compute_dataset_stats(tokenless.folder)
+    whole = compute_dataset_stats(made.folder)
+    assert stats.ranks is None and stats.surprise is not None and whole.surprise is not None
+    assert stats.surprise.perplexity == whole.surprise.perplexity
+    assert stats.surprise.most_surprising[0].position is None and stats.surprise.most_surprising[0].id is None
+    assert "stored token" in dataset_stats_text(stats) and "ranks          not stored" in dataset_stats_text(stats)
+    keep_columns(copy, lambda name: not name.startswith(("logsumexp_t", "token_logprob")))
+    stats = compute_dataset_stats(copy)
+    assert stats.surprise is None and list(stats.mass) == [1] and stats.ranks is not None
+    text = dataset_stats_text(stats)
+    assert "perplexity     not stored" in text and "T = 4: not stored" in text and "have to guess" in text
+    keep_columns(copy, lambda name: name != "logsumexp")
+    with pytest.raises(FormatError, match="lacks the columns logsumexp"):
+        compute_dataset_stats(copy)
+
+
+def test_a_warning_for_hot_trainers(made: Made):
+    stats = compute_dataset_stats(made.folder)
+    text = dataset_stats_text(stats, made.tokenizer)
+    for temperature in (1, 2, 4):
+        told = f"note: At T = {temperature} the nuclei hold"
+        assert (told in text) == (stats.mass[temperature].mean < 0.5)
+    assert stats.mass[4].mean < 0.01, "70,000 tokens of noise"
+
+
+def test_text(made: Made, entries: list[Entry]):
+    text = dataset_stats_text(compute_dataset_stats(made.folder), made.tokenizer)
+    lines = text.splitlines()
+    assert lines[0] == "conversations  4" and lines[1].startswith(f"entries        {len(entries)}, ")
+    assert f"perplexity     {perplexity(entries):,.2f} of the texts' own tokens" in lines
+    share = np.mean([entry.rank == 1 for entry in entries])
+    assert f"{share:.2%} are the first choice".replace("%", " %", 1) in text
+    table = text.split("most surprising tokens\n")[1].splitlines()
+    first = min(entries, key=lambda entry: entry.probabilities[entry.token])
+    assert len(table) == 11 and table[1].split()[:2] == [str(first.index), str(first.position)]
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("damage", ["empty nucleus", "positions"])
+def test_damage(copy: Path, damage: str):
+    shard = min((copy / "data").iterdir())
+    table = pq.read_table(shard)
+    name = "top_counts" if damage == "empty nucleus" else "positions"
+    rows = table[name].to_pylist()
+    if damage == "positions":
+        rows[0][0] = 10**6
+    else:
+        rows[0][0], rows[0][1] = 0, rows[0][0] + rows[0][1]
+    changed: Any = pa.array(rows, table[name].type)
+    pq.write_table(table.set_column(table.column_names.index(name), name, changed), shard)
+    with pytest.raises(FormatError, match="is damaged"):
+        compute_dataset_stats(copy)
+
+
+@pytest.mark.parametrize("nonsense", ["many", -1, 1e300, True, [6]])
+def test_a_run_that_tells_nonsense(copy: Path, made: Made, nonsense: Any):
+    """Its cap and vocabulary are then not known."""
+
+    def change(checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"]["top_p_max_elements"] = checkpoint["metadata"]["vocab_used"] = nonsense
+
+    change_checkpoint(copy, change)
+    stats = compute_dataset_stats(copy)
+    assert stats.nucleus.cap is None and stats.nucleus.share_at_cap is None
+    assert stats.entropy.highest.mean >= compute_dataset_stats(made.folder).entropy.lowest.mean
+    assert "retained mass" in dataset_stats_text(stats)
+
+
+def test_no_entries(tmp_path: Path, made: Made):
+    none = SparseDistribution(**{name: values[:0] for name, values in vars(made.entries[9]).items()})
+    example = Example(9, made.examples[9].input_ids, np.zeros(0, np.int32))
+    table = encode_rows(none, JoinedExamples.of([example]), Contents())
+    (tmp_path / "data").mkdir()
+    write_shard(table, tmp_path / "data/train-01234567-00000.parquet", {"format_version": 1, "logits_dtype": "float32"})
+    stats = compute_dataset_stats(tmp_path)
+    assert (stats.conversations, stats.entries) == (1, 0) and np.isnan(stats.entropy.estimate)
+    assert dataset_stats_text(stats) == "conversations  1\nentries        0"
+
+
+def test_spreads_are_exact_to_a_bin():
+    values = np.random.default_rng(0).gamma(2.0, 1.0, 5000)
+    running = RunningSpread(0, 13, 1300)
+    for part in np.array_split(values, 7):
+        running.add(part)
+    spread = running.result()
+    assert (spread.count, spread.smallest, spread.largest) == (5000, values.min(), values.max())
+    assert spread.mean == pytest.approx(values.mean())
+    for percent in (0, 1, 25, 50, 99, 100):
+        assert spread.percentile(percent) == pytest.approx(np.percentile(values, percent), abs=2 * spread.width)
+    assert np.isnan(RunningSpread(0, 1, 10).result().median)
+
+
+def test_the_made_dataset_is_a_hard_one(entries: list[Entry]):
+    """Nuclei at the cap, tokens of every kind, draws: what the tests above rely on."""
+    assert {len(entry.nucleus) for entry in entries} >= {2, CAP}
+    assert all(len(entry.draws) == SAMPLED_N for entry in entries) and VOCABULARY > 65_536
