@@ -6,6 +6,9 @@ from typing import Any
 
 from teacher_logits.errors import DatasetError
 
+_NO_ROWS = "BatchSize must be greater than 0"
+"""What the library makes of a Parquet file without rows."""
+
 
 def clear_errors(load: Callable[[], Any], address: str, split: str) -> Any:
     """Run `load`, turning what libraries raise for unusable input into a DatasetError that says what to do."""
@@ -37,6 +40,8 @@ def clear_errors(load: Callable[[], Any], address: str, split: str) -> Any:
                 f"{address} can't be read as one dataset: its rows have different columns. Name files of one shape."
             ) from error
         cause = first_line(error.__cause__ or error)
+        if cause.startswith(_NO_ROWS):
+            raise DatasetError(f"{address} holds no rows.") from error
         raise DatasetError(f"{address} can't be read as a dataset: {cause}. Mend the file and run again.") from error
     except (StopIteration, IndexError) as error:  # what the library makes of files without any
         raise DatasetError(f"{address} holds no rows.") from error
@@ -44,8 +49,15 @@ def clear_errors(load: Callable[[], Any], address: str, split: str) -> Any:
         raise DatasetError(f"The Hub did not give dataset {address!r}: {first_line(error)}") from error
     except RecursionError as error:
         raise DatasetError(f"{address} can't be read as a dataset: a row is nested too deeply.") from error
+    except (TypeError, OverflowError) as error:
+        raise DatasetError(
+            f"{address} can't be read as one dataset: its rows have columns of different types ({first_line(error)}). "
+            "Mend the file and run again."
+        ) from error
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         reason = first_line(error)
+        if reason.startswith(_NO_ROWS):
+            raise DatasetError(f"{address} holds no rows.") from error
         if reason.startswith("Config name is missing"):
             choices = re.search(r"\[.*\]", str(error))
             raise DatasetError(

@@ -9,6 +9,10 @@ from pathlib import Path
 from teacher_logits.errors import DatasetError
 
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".arrow", ".csv", ".tsv")
+LENGTHS_RECORD = "lengths.json"
+"""At the root of a dataset that compute_lengths.py wrote: what its lengths were counted with."""
+_NO_ROWS = (LENGTHS_RECORD, "checkpoint.json", "skipped.jsonl")
+"""Files that this program puts beside rows."""
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -37,7 +41,9 @@ def data_files(path: Path) -> list[Path]:
         return [path / entry["filename"] for entry in json.loads(state.read_text())["_data_files"]]
     if (path / "dataset_dict.json").is_file():
         return sorted(path.glob("*/*.arrow"))
-    return sorted(file for file in path.rglob("*") if data_suffix(file) and file.parent.name != "assets")
+    beside = {path / name for name in _NO_ROWS}
+    every = (file for file in path.rglob("*") if data_suffix(file) and file.parent.name != "assets")
+    return sorted(file for file in every if file not in beside)
 
 
 def matching_files(pattern: Path) -> list[Path]:

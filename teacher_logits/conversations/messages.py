@@ -85,6 +85,10 @@ def _from_pair(row: Mapping[str, Any], columns: Columns) -> Messages:
         return answer  # the whole conversation
     if columns.user is None:
         if answer is None:
+            if isinstance(row[columns.assistant], str) and "\n\nAssistant:" in row[columns.assistant]:
+                raise Unusable(
+                    f"column {columns.assistant!r} is a transcript (Human: ... Assistant: ...), not messages"
+                )
             raise Unusable(f"column {columns.assistant!r} is not a list of messages, and no column has the prompt")
         return answer
     prompt = _listed_or_none(row[columns.user], columns.json_text)

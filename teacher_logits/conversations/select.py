@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pandas as pd
 
+from teacher_logits.conversations.shapes import require_column
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import DatasetError
 from teacher_logits.records import Int64
@@ -25,12 +26,14 @@ def select_rows(source: Source, config: SourceOptions) -> Int64:
     Raises DatasetError where nothing is left.
     """
     rows = source.rows[config.start_offset :]
+    if config.subject_col is not None:
+        require_column(config.subject_col, source.dataset.column_names, "--subject-col")
     if config.random_sample:
         rows = rows[np.random.default_rng(config.seed).permutation(len(rows))]
     quota, limit = config.sample_subject, config.limit
     if config.subject_col is not None and quota is None and limit is not None:
         quota, limit = {_OTHERS: limit, _WITHOUT: limit}, None
-    if quota is not None:
+    if quota is not None and len(rows):
         assert config.subject_col is not None
         # As Arrow types: numpy would make 1.0 of 1 where another row has none.
         column = source.column(config.subject_col, "--subject-col").to_pandas(types_mapper=pd.ArrowDtype)

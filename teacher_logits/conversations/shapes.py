@@ -31,6 +31,8 @@ class _Pair(NamedTuple):
 _PREFERENCES = "preference data (the chosen conversation)"
 _PAIRS = (
     _Pair("prompt", "chosen", None, _PREFERENCES),
+    _Pair("question", "chosen", None, _PREFERENCES),
+    _Pair("input", "chosen", None, _PREFERENCES),
     _Pair("prompt", "completion", None, "prompt and completion"),
     _Pair("prompt", "response", None, "prompt and response"),
     _Pair("instruction", "output", "input", "Alpaca"),
@@ -38,6 +40,7 @@ _PAIRS = (
     _Pair("question", "response", None, "question and response"),
     _Pair("query", "response", None, "query and response"),
     _Pair("input", "output", None, "input and output"),
+    _Pair("problem", "solution", None, "problem and solution"),
     _Pair(None, "chosen", None, _PREFERENCES),
 )
 
@@ -118,6 +121,11 @@ def find_columns(available: list[str], config: SourceOptions) -> Columns:
         own = known.input if known.input in available else None
         columns = replace(more, user=known.user, assistant=known.assistant, input=more.input or own)
         return replace(columns, words=known.words, json_text=True)
+    if not pair_asked and not {config.user_col, config.assistant_col} & {*available}:
+        raise DatasetError(
+            f"The dataset's columns are {', '.join(map(repr, available))}: no shape of chat data that is known. Name "
+            "them with --user-col and --assistant-col, or a column of message lists with --messages-col."
+        )
     require_column(config.user_col, available, "--user-col")
     require_column(config.assistant_col, available, "--assistant-col")
     return replace(more, user=config.user_col, assistant=config.assistant_col)

@@ -1,9 +1,11 @@
 """Rows that are read one after another, kept in one Arrow file and mapped from there."""
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from teacher_logits.errors import OutputError
 from teacher_logits.progress import Progress, progress
 
 if TYPE_CHECKING:
@@ -23,14 +25,25 @@ class Spool:
     """How many rows are taken; None takes all."""
 
     def take(self, stream: "datasets.IterableDataset") -> "datasets.Dataset":
-        """The rows, mapped. Raises IndexError where there are none, and whatever the library raises on the way."""
+        """The rows, mapped.
+
+        Raises IndexError where there are none, OutputError where the disk is full, and whatever the library raises.
+        """
         import datasets
         from datasets.arrow_writer import ArrowWriter
 
         path = self.folder / "rows.arrow"
         writer = ArrowWriter(features=stream.features, path=str(path))
-        with progress("reading rows", self.most, "rows") as bar:
-            taken = self._write(stream, writer, bar)
+        try:
+            with progress("reading rows", self.most, "rows") as bar:
+                taken = self._write(stream, writer, bar)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise OutputError(
+                f"There is no room for the rows that are read in {self.folder.parent}. Choose another folder for "
+                "temporary files with TMPDIR, or fewer rows with --limit."
+            ) from error
         if not taken:
             raise IndexError("no rows")
         writer.finalize()
@@ -39,10 +52,10 @@ class Spool:
     def _write(self, stream: "datasets.IterableDataset", writer: "ArrowWriter", bar: Progress) -> int:
         taken = 0
         for table in stream.with_format("arrow").iter(batch_size=_ROWS_AT_A_TIME):
-            left = len(table) if self.most is None else self.most - taken
-            writer.write_table(table.slice(0, left))
-            taken += min(left, len(table))
-            bar.advance(min(left, len(table)))
+            wanted = len(table) if self.most is None else min(len(table), self.most - taken)
+            writer.write_table(table.slice(0, wanted))
+            taken += wanted
+            bar.advance(wanted)
             if taken == self.most:
                 break
         return taken

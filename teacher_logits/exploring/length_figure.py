@@ -22,7 +22,7 @@ def length_figure(lengths: Int64, assistant_lengths: Int64, context: int | None,
     viz_library("matplotlib")
     colours = viz_library("seaborn").color_palette("colorblind")
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     figure = Figure(figsize=(8, 4.2), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -37,6 +37,7 @@ def length_figure(lengths: Int64, assistant_lengths: Int64, context: int | None,
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
     axes.set(xlabel="tokens of a conversation" + (" (logarithmic)" if wide else ""), ylabel="conversations")
     axes.set_title(title, loc="left", fontsize=11, parse_math=False)

@@ -19,22 +19,27 @@ from teacher_logits.conversations import (
     renderer_spec,
     select_rows,
 )
-from teacher_logits.errors import OutputError
+from teacher_logits.conversations.local_files import LENGTHS_RECORD
+from teacher_logits.errors import DatasetError, OutputError, UploadError
 from teacher_logits.exploring.length_figure import length_figure
 from teacher_logits.exploring.optional import MissingLibraryError
-from teacher_logits.extraction.lengths_record import RECORD_FILE, lengths_record
+from teacher_logits.extraction.known_lengths import ADDED
+from teacher_logits.extraction.lengths_record import lengths_record
 from teacher_logits.extraction.lengths_summary import LengthsSummary, summarize_lengths
 from teacher_logits.extraction.prepare import refuse_all
-from teacher_logits.extraction.sorted_dataset import FIGURE_FILE, SortedRows, render_card, write_files
+from teacher_logits.extraction.sorted_dataset import FIGURE_FILE, SortedRows, render_card, sorted_file, write_files
 from teacher_logits.hub import open_repository, patiently
 from teacher_logits.hub.checkpoint import CARD_FILE
-from teacher_logits.hub.repository import Addition, Repository, Snapshot
+from teacher_logits.hub.folder import FolderRepository
+from teacher_logits.hub.repository import Addition, Repository
 from teacher_logits.settings import SourceOptions
 from teacher_logits.settings.options import Number
 from teacher_logits.teacher import identify_teacher, most_batch_tokens
 from teacher_logits.teacher.placement import resolve_device
 
 log = logging.getLogger(__name__)
+
+MOST_PROCESSES = 1024
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class LengthsConfig(SourceOptions):
     def __post_init__(self) -> None:
         """Check each value alone."""
         super().__post_init__()
+        few = self.processes is None or 0 <= self.processes <= MOST_PROCESSES
+        self._check(few, "processes", f"0 to {MOST_PROCESSES:,}")
         self._check(self.batch_tokens is None or self.batch_tokens >= 1, "batch_tokens", "at least 1")
 
 
@@ -63,17 +70,21 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
     config = options.require_complete()
     assert config.output is not None
     repository = open_repository(config.output, config.private)
-    found = patiently(repository.snapshot)
-    _require_room(repository, found, config.force_restart)
+    _require_room(repository, config.force_restart)
     with tempfile.TemporaryDirectory(prefix="compute-lengths-") as scratch:
-        return _compute(config, repository, found, Path(scratch))
+        return _compute(config, repository, Path(scratch))
 
 
-def _compute(config: LengthsConfig, repository: Repository, found: Snapshot, scratch: Path) -> LengthsSummary:
+def _compute(config: LengthsConfig, repository: Repository, scratch: Path) -> LengthsSummary:
     identity = identify_teacher(config)
     tokenizer = load_tokenizer(identity.address, identity.commit, config.trust_remote_code)
     source = open_source(config, spool=scratch if config.streaming else None)
     log.info("reading %s", source.describe())
+    lost = [name for name in source.columns.read() if name in ADDED]
+    if lost:
+        raise DatasetError(
+            f"Column {lost[0]!r}, which is read, has the name of one that is added ({', '.join(ADDED)}). Rename it."
+        )
     spec = choose_mask(renderer_spec(config, tokenizer, identity.commit, ()), tokenizer, config, source)
     renderer = ChatRenderer(spec, tokenizer)
     log_mask_method(renderer)
@@ -90,25 +101,43 @@ def _compute(config: LengthsConfig, repository: Repository, found: Snapshot, scr
     )
     patiently(repository.create)
     try:
+        replaced = _require_room(repository, config.force_restart)  # again: somebody may have come meanwhile
         additions: dict[str, Addition] = dict(write_files(longest_first, scratch))
         figure = _figure(summary, source.name, identity.name)
         if figure is not None:
             additions[FIGURE_FILE] = figure
-        additions[RECORD_FILE] = lengths_record(source, spec, tokenizer, identity.name)
+        additions[LENGTHS_RECORD] = lengths_record(source, spec, tokenizer, identity.name)
         additions[CARD_FILE] = render_card(longest_first, summary, identity.name, figure is not None)
-        old = [path for path in (*found.shards, FIGURE_FILE) if path in found.files and path not in additions]
+        old = [path for path in replaced if path not in additions]
         patiently(lambda: repository.commit(additions, old, "Add sorted dataset"))
+    except UploadError as error:
+        raise OutputError(
+            f"{repository.address} did not take the sorted dataset ({error.__cause__ or error}). Nothing that was "
+            "there before is lost; mend it and run again."
+        ) from error
     finally:
         repository.close()
     return summary
 
 
-def _require_room(repository: Repository, found: Snapshot, replace: bool) -> None:
-    """Raise OutputError where the output holds what is not to be replaced."""
+def _require_room(repository: Repository, replace: bool) -> list[str]:
+    """The files of a sorted dataset that is to be replaced. Raises OutputError where the output holds what is not."""
+    found = patiently(repository.snapshot)
+    address = repository.address
     if found.checkpoint is not None:
-        raise OutputError(f"{repository.address} holds logits, which are never replaced by lengths. Choose another.")
+        raise OutputError(f"{address} holds logits, which are never replaced by lengths. Choose another --output.")
+    ours = LENGTHS_RECORD in found.files
+    foreign = [path for path in found.shards if not (ours and sorted_file(path))]
+    if not ours and isinstance(repository, FolderRepository):
+        foreign = sorted(found.files)
+    if foreign:
+        raise OutputError(
+            f"{address} holds files that this program did not write, such as {foreign[0]}. They are never removed: "
+            "name an empty folder, or another dataset."
+        )
     if found.shards and not replace:
-        raise OutputError(f"{repository.address} already holds a dataset. Choose another --output, or --force-restart.")
+        raise OutputError(f"{address} already holds a sorted dataset. Choose another --output, or --force-restart.")
+    return [path for path in (*found.shards, FIGURE_FILE) if path in found.files]
 
 
 def _figure(summary: LengthsSummary, dataset: str, model: str) -> bytes | None:

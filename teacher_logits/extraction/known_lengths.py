@@ -13,7 +13,7 @@ from teacher_logits.settings import ExtractionConfig
 
 log = logging.getLogger(__name__)
 
-LENGTH, ASSISTANT_LENGTH, ORIGINAL_INDEX = "length", "assistant_length", "original_index"
+ADDED = LENGTH, ASSISTANT_LENGTH, ORIGINAL_INDEX = "length", "assistant_length", "original_index"
 """Columns that compute_lengths.py adds."""
 
 

@@ -1,15 +1,16 @@
 """What lengths were counted with: written beside them by compute_lengths.py, checked where they are used."""
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from teacher_logits.conversations import RendererSpec, Source
+from teacher_logits.conversations.local_files import LENGTHS_RECORD
 from teacher_logits.conversations.places import dataset_file
 from teacher_logits.errors import DatasetError
 from teacher_logits.extraction.reading import rendering_metadata, source_metadata
+from teacher_logits.files import json_bytes
 from teacher_logits.version import __version__
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECORD_FILE = "lengths.yaml"
-"""At the root of a dataset with lengths. Not .json, which might be taken for rows."""
 _RENDERING = {
     "tokenizer_sha256": "tokenizer",
     "chat_template_sha256": "chat template",
@@ -30,10 +29,10 @@ _ROWS = {"source_content": "dataset", "source_split": "split", "source_columns":
 
 
 def lengths_record(source: Source, spec: RendererSpec, tokenizer: "PreTrainedTokenizerFast", model: str) -> bytes:
-    """The content of `RECORD_FILE`."""
+    """The content of `LENGTHS_RECORD`."""
     metadata = {"model": model, **rendering_metadata(spec, tokenizer), **source_metadata(source)}
     metadata["versions"] = {"teacher_logits": __version__}
-    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).encode()
+    return json_bytes(metadata)
 
 
 def check_lengths_record(
@@ -47,14 +46,14 @@ def check_lengths_record(
     Raises DatasetError where the lengths were counted with something else. Where there is no record, nothing is said
     of lengths in a column of the user's own, and a warning is logged for a dataset that should have one.
     """
-    found = dataset_file(address, revision, RECORD_FILE)
+    found = dataset_file(address, revision, LENGTHS_RECORD)
     record = _read(found, address) if found is not None else None
     if record is None:
         if not of_source:
             log.warning(
                 "%s %s doesn't say which tokenizer and chat template its lengths were counted with (it has no %s): "
                 "they are believed, and used to make batches only",
-                *(option, address, RECORD_FILE),
+                *(option, address, LENGTHS_RECORD),
             )
         return
     compared = _RENDERING if of_source else _RENDERING | _ROWS
@@ -70,17 +69,18 @@ def check_lengths_record(
 
 def _read(content: bytes, address: str) -> dict[str, Any]:
     try:
-        record = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError):
+        record = json.loads(content)
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
         raise DatasetError(
-            f"{RECORD_FILE} of {address} can't be read: it should be what compute_lengths.py wrote. Run it again."
+            f"{LENGTHS_RECORD} of {address} can't be read: it should be what compute_lengths.py wrote. Run it again."
         )
     return record
 
 
 def _told(record: Mapping[str, Any]) -> str:
     """Whose lengths they are, short."""
-    parts = [f"{name} {str(record[name])[:80]!r}" for name in ("model", "source", "source_split") if record.get(name)]
+    named = {name: record.get(name) for name in ("model", "source", "source_split")}
+    parts = [f"{name} {value[:80]!r}" for name, value in named.items() if isinstance(value, str)]
     return ", ".join(parts) or "it doesn't say which"

@@ -188,7 +188,9 @@ def _completed(run: PreparedRun, rows: Int64, lengths: Int64) -> LengthTable:
     reasons: dict[int, str] = {}
     doubted = np.flatnonzero(missing | too_long)
     if len(doubted):
-        log.info("no length is known for %s conversations: these are counted", f"{np.count_nonzero(missing):,}")
+        log.info(
+            "%s conversations have no known length, or one beyond the context: these are counted", f"{len(doubted):,}"
+        )
         again = count_lengths(run.source, rows[doubted], run.renderer)
         lengths = lengths.copy()
         lengths[doubted] = again.lengths
@@ -207,7 +209,8 @@ def refuse_all(reasons: "Counter[str]") -> None:
             "markers aside with --mask-source prefix or sentinel, or pass another with --chat-template FILE."
         )
     raise DatasetError(
-        f"None of the {total:,} conversations can be used: {found}. Check the columns and --max-seq-len."
+        f"None of the {total:,} conversations can be used: {found}. Look at a few rows and at the options that say "
+        "what is read of them (columns, template, length)."
     )
 
 

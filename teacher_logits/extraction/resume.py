@@ -76,11 +76,17 @@ def find_stored_run(
             raise OutputError(
                 f"{_unfinished(cache, kept['output'])} Continue it with --resume, or begin anew with --force-restart."
             )
+    foreign = [path for path in found.shards if shard_number(path) is None]
+    if foreign and found.checkpoint is None and not config.resume:
+        raise OutputError(
+            f"{repository.address} holds Parquet files that no run of this program wrote, such as {foreign[0]}. They "
+            "are never removed: choose another --output."
+        )
     if config.force_restart:
         return None
     stored = None if found.checkpoint is None else Checkpoint.parse(found.checkpoint, repository.address)
     if found.shards and not config.resume:
-        rows = f"{stored.total_samples:,} conversations" if stored else f"{len(found.shards)} Parquet files"
+        rows = f"{stored.total_samples:,} conversations" if stored else "shards without a checkpoint.json"
         raise OutputError(
             f"{repository.address} already holds {rows}. Continue with --resume, begin anew with --force-restart, or "
             "choose another --output."

@@ -1,10 +1,11 @@
 """The files of a dataset that is sorted by length: Parquet files of bounded size, and a card."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,18 +14,22 @@ import yaml
 
 from teacher_logits.batching import LengthTable
 from teacher_logits.conversations import Source
+from teacher_logits.conversations.local_files import LENGTHS_RECORD
 from teacher_logits.extraction.known_lengths import ASSISTANT_LENGTH, LENGTH, ORIGINAL_INDEX
-from teacher_logits.extraction.lengths_record import RECORD_FILE
 from teacher_logits.extraction.lengths_summary import LengthsSummary
 from teacher_logits.hub import folder_mark
 from teacher_logits.progress import progress
 from teacher_logits.records import Int64
 from teacher_logits.shards.names import split_stem
 
+if TYPE_CHECKING:
+    import datasets
+
 FIGURE_FILE = "lengths.png"
 _FILE_BYTES, _FILE_ROWS = 1 << 29, 1_000_000
 _GROUP_BYTES, _GROUP_ROWS = 1 << 25, 10_000
 """A row group is what is held in memory at a time, and what a reader fetches at least."""
+_NAME = re.compile(r"data/\w+-\d{5,}-of-\d{5,}\.parquet")
 _BYTES_PER_TOKEN = 4
 """Of text, about: how a row's bytes are guessed, besides what the average row takes."""
 
@@ -65,10 +70,21 @@ class SortedRows:
         }
         kept = [name for name in self.source.dataset.column_names if name not in added]
         part = self.source.dataset.select_columns(kept).with_format("arrow")[self.rows[begin:end].tolist()]
-        part = part.replace_schema_metadata(None)
         for name, values in added.items():
             part = part.append_column(name, pa.array(values[begin:end], pa.int32()))
-        return part
+        return part.replace_schema_metadata(self._features(list(added)).arrow_schema.metadata)
+
+    def _features(self, added: list[str]) -> "datasets.Features":
+        """What `datasets` knows of the columns beyond their Arrow types, such as names of classes."""
+        import datasets
+
+        kept = {name: kind for name, kind in self.source.dataset.features.items() if name not in added}
+        return datasets.Features(kept | {name: datasets.Value("int32") for name in added})
+
+
+def sorted_file(path: str) -> bool:
+    """Whether a path of a dataset is called as `write_files` calls files."""
+    return _NAME.fullmatch(path) is not None
 
 
 def write_files(sorted_rows: SortedRows, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -139,6 +155,6 @@ def render_card(sorted_rows: SortedRows, summary: LengthsSummary, model: str, fi
         original_index=ORIGINAL_INDEX,
         figures=summary.markdown(),
         figure=f"\n![How many conversations have which length]({FIGURE_FILE})\n" if figure else "",
-        record=RECORD_FILE,
+        record=LENGTHS_RECORD,
     )
     return f"---\n{yaml.safe_dump({'configs': [config]})}---\n\n{body}".encode()

@@ -80,9 +80,11 @@ class FolderRepository:
 
     def commit(self, additions: Mapping[str, Addition], deletions: Sequence[str], message: str) -> None:
         try:
-            for path in deletions:
+            for path in sorted(path for path in additions if path not in _LAST):
+                self._put(path, additions[path])
+            for path in deletions:  # not before what takes their place is there
                 self._inside(path).unlink(missing_ok=True)
-            for path in sorted(additions, key=lambda path: (_LAST.index(path) if path in _LAST else -1, path)):
+            for path in filter(additions.__contains__, _LAST):
                 self._put(path, additions[path])
         except OSError as error:
             raise UploadError(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
 from teacher_logits.errors import SettingsError
 from teacher_logits.settings.options import RESULT, Fraction, JsonCounts, Number, Text, fits, option, option_name
+from teacher_logits.settings.outputs import absolute_output, same_output
 from teacher_logits.settings.source_options import SourceOptions
 
 MAX_VOCABULARY = 1 << 18
@@ -165,25 +166,3 @@ def result_options() -> list[str]:
     """Names of the fields that change what is stored for a conversation."""
     hints = get_type_hints(ExtractionConfig, include_extras=True)
     return [field.name for field in dataclasses.fields(ExtractionConfig) if RESULT in get_args(hints[field.name])]
-
-
-def is_folder(output: str) -> bool:
-    """Whether `--output` names a folder on this machine and not a Hub dataset."""
-    return output.startswith((".", "/", "~", "file://"))
-
-
-def local_folder(output: str) -> Path:
-    """The folder that an `--output` for which `is_folder` holds means."""
-    return Path(output.removeprefix("file://")).expanduser()
-
-
-def same_output(one: str, other: str) -> bool:
-    """Whether two `--output`s mean the same place."""
-    if is_folder(one) and is_folder(other):
-        return local_folder(one).resolve() == local_folder(other).resolve()
-    return one == other
-
-
-def absolute_output(output: str) -> str:
-    """An `--output` that means the same place from any working folder."""
-    return str(local_folder(output).resolve()) if is_folder(output) else output

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from teacher_logits.errors import SettingsError
 from teacher_logits.settings.options import RESULT, JsonCounts, Number, Text, is_counts, option, option_name
+from teacher_logits.settings.outputs import touches
 
 _PATHS = ("model", "dataset", "output", "chat_template", "tokenized_dataset", "cache_dir", "config")
 """Options that are or may be paths on this machine, also of the classes that build on this one."""
@@ -101,7 +102,13 @@ class SourceOptions:
         """These options, checked as a whole. Raises SettingsError where some are missing or contradict."""
         missing = [option_name(name) for name in ("model", "dataset", "output") if not getattr(self, name)]
         if missing:
-            raise SettingsError(f"{', '.join(missing)} missing. Give --model, --dataset and --output.")
+            raise SettingsError(f"Not given: {', '.join(missing)}. Each run needs --model, --dataset and --output.")
+        assert self.dataset is not None and self.output is not None
+        if touches(self.dataset, self.output):
+            raise SettingsError(
+                f"--output {self.output} and --dataset {self.dataset} are one place, or one lies in the other: what is "
+                "written would change what is read. Choose another --output."
+            )
         if self.full_dataset and (self.limit is not None or self.start_offset or self.sample_subject):
             raise SettingsError(
                 "--full-dataset contradicts --limit, --start-offset and --sample-subject. Give one of them."

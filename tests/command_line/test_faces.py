@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import extract_logits
-from teacher_logits.command_line.explore import Show
+from teacher_logits.command_line import explore
 from teacher_logits.extraction.compute_lengths import LengthsConfig
 from teacher_logits.settings import ExtractionConfig, option_name
 from tests.extraction.runs import ROOT, Ended, command
@@ -62,9 +62,9 @@ def test_user_errors_are_one_line(tmp_path: Path):
     """Exit code 2, one sentence, no traceback, nothing left behind."""
     given = ["--dataset", "none.jsonl", "--output", "./o"]
     for face, arguments, said in (
-        ("extract_logits.py", [], "--model, --dataset, --output missing"),
+        ("extract_logits.py", [], "Not given: --model, --dataset, --output."),
         ("extract_logits.py", ["--model", "./none", *given], "error: There is no folder ./none with a model"),
-        ("compute_lengths.py", ["--model", "m"], "--dataset, --output missing"),
+        ("compute_lengths.py", ["--model", "m"], "Not given: --dataset, --output."),
         ("explore_logits.py", ["./none"], "none"),
     ):
         end = command(*arguments, face=face, cwd=tmp_path)
@@ -130,7 +130,8 @@ def test_a_reader_that_leaves_early(face: str, tmp_path: Path):
 
 
 def test_messages_name_options_that_exist():
-    fields = {field.name for kind in (ExtractionConfig, LengthsConfig, Show) for field in dataclasses.fields(kind)}
+    commands = (ExtractionConfig, LengthsConfig, explore.Show, explore.Stats, explore.Plots)
+    fields = {field.name for kind in commands for field in dataclasses.fields(kind)}
     known = {option_name(field) for field in fields}
     known |= {f"--no-{name[2:]}" for name in known}
     for path in (ROOT / "teacher_logits").rglob("*.py"):

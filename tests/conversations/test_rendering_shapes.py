@@ -112,6 +112,23 @@ SHAPES: list[tuple[dict[str, Any], dict[str, str], str, str]] = [
         PLAIN,
     ),
 ]
+SHAPES += [
+    (
+        {"problem": "a", "solution": "b"},
+        {"user": "problem", "assistant": "solution"},
+        "`problem` and `solution` as problem and solution",
+        PLAIN,
+    ),
+    *(
+        (
+            {"system": "s", name: "a", "chosen": "b", "rejected": "c"},
+            {"user": name, "assistant": "chosen"},
+            f"`{name}` and `chosen` as preference data (the chosen conversation)",
+            PLAIN,
+        )
+        for name in ("question", "input")
+    ),
+]
 CHOSEN = "`prompt` and `chosen` as preference data (the chosen conversation)"
 PREFERENCES: list[dict[str, Any]] = [
     {"prompt": "a", "chosen": "b", "rejected": "c"},
@@ -131,7 +148,8 @@ def test_found_by_itself_said_and_rendered(
 ) -> None:
     source = of_rows(tmp_path, [row | {"id": 5}])
     assert source.columns.names() == columns
-    assert source.describe() == f"{words}, from rows.jsonl"
+    unread = " (`system` is not read; --system-col system would)" if "system" in row else ""
+    assert source.describe() == f"{words}, from rows.jsonl{unread}"
     assert rendered(source) == [text]
 
 
@@ -147,6 +165,9 @@ def test_preferences_without_a_prompt(tmp_path: Path) -> None:
     assert rendered(of_rows(tmp_path, [{"chosen": SAID, "rejected": SAID}])) == [PLAIN]
     reason = "column 'chosen' is not a list of messages, and no column has the prompt"
     assert rendered(of_rows(tmp_path, [{"chosen": "b", "rejected": "c"}])) == [reason]
+    transcript = "\n\nHuman: a\n\nAssistant: b"
+    reason = "column 'chosen' is a transcript (Human: ... Assistant: ...)"
+    assert rendered(of_rows(tmp_path, [{"chosen": transcript, "rejected": "c"}]))[0].startswith(reason)
 
 
 class TestPrecedence:

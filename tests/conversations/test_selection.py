@@ -168,3 +168,15 @@ class TestSubjects:
     def test_none_of_any(self, path: Path) -> None:
         with pytest.raises(DatasetError, match=r"No conversation is selected.*--sample-subject"):
             selected(path, subject_col="subject", sample_subject={"maths": 0})
+
+
+def test_a_subject_column_that_is_not_there(path: Path) -> None:
+    """Whether or not there is anything to choose by it."""
+    for options in ({"start_offset": 1}, {"limit": 2}):
+        with pytest.raises(DatasetError, match=r"no column 'topic' \(--subject-col\)"):
+            selected(path, subject_col="topic", **options)
+
+
+def test_nothing_left_behind_the_offset(path: Path) -> None:
+    with pytest.raises(DatasetError, match="No conversation is selected: the split has"):
+        selected(path, subject_col="subject", sample_subject={"maths": 1}, start_offset=10**6)

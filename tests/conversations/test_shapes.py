@@ -151,7 +151,9 @@ class TestMessages:
 
 class TestColumns:
     def test_unknown_columns_are_answered_with_those_there_are(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"no column 'question' \(--user-col\); it has 'text', 'label'\."):
+        with pytest.raises(
+            DatasetError, match=r"columns are 'text', 'label': no shape of chat data that is known.*--user"
+        ):
             of_rows(tmp_path, [{"text": "a", "label": "b"}])
 
     @pytest.mark.parametrize(

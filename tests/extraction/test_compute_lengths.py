@@ -3,29 +3,20 @@
 import dataclasses
 import json
 import logging
-import os
 import re
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
-import datasets
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from transformers import AutoTokenizer
 
 from teacher_logits.errors import DatasetError, OutputError
-from teacher_logits.extraction import sorted_dataset
 from teacher_logits.extraction.compute_lengths import compute_lengths
-from tests.extraction.runs import ROOT, ForkServer, Place
+from tests.extraction.runs import ForkServer, Place
 from tests.extraction.sorting import lengths_config, sorted_rows
 from tests.extraction.test_rows import Recomputed
-from tests.hub_server import HubServer
 from tests.tiny import UNMARKED, message_rows, question_rows, save_teacher, write_jsonl
 
 
@@ -84,7 +75,7 @@ def test_selection_and_messages(place: Place, tmp_path: Path):
 
 
 def test_a_dataset_that_is_there_is_not_replaced(place: Place, sorted_chat: Path, tmp_path: Path):
-    with pytest.raises(OutputError, match=r"already holds a dataset.*--force-restart"):
+    with pytest.raises(OutputError, match=r"already holds a sorted dataset.*--force-restart"):
         compute_lengths(lengths_config(place, sorted_chat))
     compute_lengths(lengths_config(place, tmp_path / "o"))
     compute_lengths(lengths_config(place, tmp_path / "o", limit=4, force_restart=True, split="valid"))
@@ -167,116 +158,3 @@ class TestFigures:
         assert not (tmp_path / "o" / "lengths.png").exists(), "the picture of before is gone"
         assert "lengths.png" not in (tmp_path / "o" / "README.md").read_text()
         assert sorted_rows(tmp_path / "o") == sorted_rows(sorted_chat)
-
-
-class TestFiles:
-    def test_are_bounded(
-        self, place: Place, sorted_chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(sorted_dataset, "_FILE_ROWS", 12)
-        monkeypatch.setattr(sorted_dataset, "_GROUP_ROWS", 5)
-        compute_lengths(lengths_config(place, tmp_path / "o"))
-        files = sorted((tmp_path / "o" / "data").iterdir())
-        assert [path.name for path in files] == [f"train-0000{n}-of-00003.parquet" for n in range(3)]
-        footers = [pq.ParquetFile(path).metadata for path in files]
-        groups = [[footer.row_group(n).num_rows for n in range(footer.num_row_groups)] for footer in footers]
-        assert groups == [[5, 5, 2], [5, 5, 2], [5, 1]]
-        assert sorted_rows(tmp_path / "o") == sorted_rows(sorted_chat)
-        loaded = datasets.load_dataset(str(tmp_path / "o"), split="train")
-        assert loaded.to_list() == sorted_rows(sorted_chat)
-
-    @pytest.mark.parametrize(
-        ("weights", "most", "rows", "parts"),
-        [
-            ([3, 3, 3], 6, 9, [(0, 2), (2, 3)]),
-            ([9, 1, 1], 6, 9, [(0, 1), (1, 3)]),
-            ([1, 9, 1], 6, 9, [(0, 1), (1, 2), (2, 3)]),
-            ([1, 1, 1, 1, 1], 100, 2, [(0, 2), (2, 4), (4, 5)]),
-            ([0, 0, 0], 0, 9, [(0, 3)]),
-            ([], 6, 9, [(0, 0)]),
-        ],
-    )
-    def test_parts(self, weights: list[int], most: int, rows: int, parts: list[tuple[int, int]]) -> None:
-        assert list(sorted_dataset.bounded_parts(np.array(weights, np.int64), most, rows)) == parts
-
-    def test_logits_are_never_replaced(self, place: Place, reference: Place) -> None:
-        with pytest.raises(OutputError, match=r"holds logits, which are never replaced"):
-            compute_lengths(lengths_config(place, reference.folder, force_restart=True))
-
-    def test_columns_of_the_same_name_are_replaced(self, place: Place, tmp_path: Path) -> None:
-        rows = [row | {"length": -1, "assistant_length": "x"} for row in question_rows(4)]
-        compute_lengths(lengths_config(place, tmp_path / "o", dataset=str(write_jsonl(tmp_path / "c.jsonl", rows))))
-        assert all(row["length"] > row["assistant_length"] > 0 for row in sorted_rows(tmp_path / "o"))
-
-
-class TestStreaming:
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {},
-            {"limit": 7},
-            {"limit": 7, "start_offset": 5},
-            {"start_offset": 28},
-            {"limit": 4, "random_sample": True},
-            {"limit": 2, "subject_col": "subject"},
-            {"split": "train[3:9]"},
-        ],
-    )
-    def test_gives_the_same(self, options: dict[str, Any], place: Place, tmp_path: Path) -> None:
-        compute_lengths(lengths_config(place, tmp_path / "mapped", **options))
-        compute_lengths(lengths_config(place, tmp_path / "streamed", streaming=True, **options))
-        assert sorted_rows(tmp_path / "streamed") == sorted_rows(tmp_path / "mapped")
-        mapped, streamed = ((tmp_path / name / "lengths.yaml").read_text() for name in ("mapped", "streamed"))
-        assert mapped == streamed
-
-    def test_reads_no_more_than_it_takes(self, place: Place, tmp_path: Path) -> None:
-        """What comes after the rows of --limit can't be read, and isn't."""
-        lines = [json.dumps(row) + "\n" for row in question_rows(100)]
-        data = tmp_path / "broken.jsonl"
-        data.write_text("".join(lines) * (1 + (40 << 20) // len("".join(lines))) + "{ this is no JSON\n")
-        options = {"dataset": str(data), "limit": 100}
-        compute_lengths(lengths_config(place, tmp_path / "o", streaming=True, **options))
-        assert sorted(row["original_index"] for row in sorted_rows(tmp_path / "o")) == list(range(100))
-        with pytest.raises(DatasetError, match=r"broken\.jsonl"):
-            compute_lengths(lengths_config(place, tmp_path / "all", streaming=True, dataset=str(data)))
-
-    def test_nothing_to_read(self, place: Place, tmp_path: Path) -> None:
-        (tmp_path / "none.jsonl").write_text("")
-        with pytest.raises(DatasetError, match=r"none\.jsonl.* holds no rows"):
-            compute_lengths(lengths_config(place, tmp_path / "o", streaming=True, dataset=str(tmp_path / "none.jsonl")))
-
-    def test_from_the_hub_by_its_command(
-        self, place: Place, tmp_path: Path, hub_forks: tuple[HubServer, ForkServer]
-    ) -> None:
-        server, forks = hub_forks
-        server.add_files("tester/chats", {"train.jsonl": place.data.read_bytes()})
-        given = ["--model", str(place.teacher), "--dataset", "tester/chats", "--limit", "9"]
-        for name, more in (("mapped", []), ("streamed", ["--streaming"])):
-            end = forks.run(*given, "--output", str(tmp_path / name), *more, face="lengths")
-            assert end.code == 0, end
-        assert sorted_rows(tmp_path / "streamed") == sorted_rows(tmp_path / "mapped")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped(number: signal.Signals, place: Place, tmp_path: Path):
-    """Nothing stays: no half dataset, no temporary file."""
-    data = write_jsonl(tmp_path / "many.jsonl", question_rows(60_000))
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    given = ["--model", str(place.teacher), "--dataset", str(data), "--output", str(tmp_path / "o"), "--streaming"]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "compute_lengths.py"), *given],
-        env=os.environ | {"TMPDIR": str(scratch)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    while "assistant tokens" not in process.stderr.readline():  # then it begins to count
-        assert process.poll() is None
-    time.sleep(0.3)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, err
-    assert out == "" and err.splitlines()[-1] == f"stopped by {number.name}; run it again to begin anew"
-    assert not list(scratch.iterdir()) and not (tmp_path / "o").exists()

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from teacher_logits.errors import DatasetError
 from teacher_logits.extraction.compute_lengths import compute_lengths
@@ -154,18 +153,20 @@ class TestWhatTheyWereCountedWith:
         self, place: Place, reference: Place, sorted_chat: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         shutil.copytree(sorted_chat, tmp_path / "sorted")
-        (tmp_path / "sorted" / "lengths.yaml").unlink()
+        (tmp_path / "sorted" / "lengths.json").unlink()
         with caplog.at_level(logging.WARNING, "teacher_logits"):
             place.run(tokenized_dataset=str(tmp_path / "sorted"), max_batch_size=1)
-        assert re.search(r"doesn't say which tokenizer and chat template .*\(it has no lengths.yaml\)", caplog.text)
+        assert re.search(r"doesn't say which tokenizer and chat template .*\(it has no lengths.json\)", caplog.text)
         assert "not this run's" not in caplog.text
         assert stored_rows(place.folder).equals(stored_rows(reference.folder))
 
-    @pytest.mark.parametrize("content", [b"- 1\n", b"a: [", b"\xff\xfe\x00", b""])
+    @pytest.mark.parametrize(
+        "content", [b"[1]", b"{", b"\xff\xfe\x00", b"", b"[" * 100_000, b'{"a": ' + b"9" * 6000 + b"}"]
+    )
     def test_a_record_that_is_none(self, content: bytes, place: Place, sorted_chat: Path, tmp_path: Path) -> None:
         shutil.copytree(sorted_chat, tmp_path / "sorted")
-        (tmp_path / "sorted" / "lengths.yaml").write_bytes(content)
-        with pytest.raises(DatasetError, match=r"lengths.yaml of .* can't be read"):
+        (tmp_path / "sorted" / "lengths.json").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"lengths.json of .* can't be read"):
             place.run(tokenized_dataset=str(tmp_path / "sorted"))
 
     def test_lengths_of_the_first_conversations_are_looked_at(
@@ -188,7 +189,7 @@ def test_conversations_without_a_length_are_counted(
     compute_lengths(lengths_config(place, limited, limit=12))
     with caplog.at_level(logging.INFO, "teacher_logits"):
         place.run(tokenized_dataset=str(limited), max_batch_size=1)
-    assert "no length is known for 18 conversations: these are counted" in caplog.text
+    assert "18 conversations have no known length, or one beyond the context: these are counted" in caplog.text
     assert "counted 18 conversations" in caplog.text
     assert stored_rows(place.folder).equals(stored_rows(reference.folder))
 
@@ -204,8 +205,8 @@ def test_those_that_were_left_out_are_skipped_with_their_reason(place: Place, tm
 
 
 def test_the_record_names_no_path(place: Place, sorted_chat: Path):
-    text = (sorted_chat / "lengths.yaml").read_text()
-    record = yaml.safe_load(text)
+    text = (sorted_chat / "lengths.json").read_text()
+    record = json.loads(text)
     assert (record["model"], record["source"], record["source_split"]) == ("llama", "chat.jsonl", "train")
     assert record["mask_method"] == "template" and record["chat_template"] == CHATML
     assert str(place.data.parent) not in text + (sorted_chat / "README.md").read_text()

@@ -205,11 +205,11 @@ def test_foreign_parquet_is_not_touched(place: Place, reference: Place):
     shard = place.folder / "data" / "train-00000-of-00001.parquet"
     shard.parent.mkdir(parents=True)
     shutil.copy(next((reference.folder / "data").iterdir()), shard)
-    for options in ({}, {"resume": True}):
-        with pytest.raises(OutputError, match=r"(holds 1 Parquet files|no run of this program lists).*--output"):
+    for options in ({}, {"resume": True}, {"force_restart": True}):
+        with pytest.raises(OutputError, match=r"no run of this program (lists|wrote).*--output"):
             place.run(**options)
-    place.run(force_restart=True, limit=3)
-    assert not shard.exists() and stored_rows(place.folder).num_rows == 3
+    shard.unlink()
+    place.run(limit=3)
     shutil.copy(next((reference.folder / "data").iterdir()), shard)
     with pytest.raises(OutputError, match=r"train-00000-of-00001\.parquet, which is no shard of this run"):
         place.run(resume=True, limit=5)

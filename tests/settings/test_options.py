@@ -158,8 +158,8 @@ def test_good_splits(split: str):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"model": None}, "--model missing"),
-        ({"model": "", "output": None}, "--model, --output missing"),
+        ({"model": None}, "Not given: --model\\."),
+        ({"model": "", "output": None}, "Not given: --model, --output\\."),
         ({"full_dataset": True, "limit": 5}, "--full-dataset contradicts"),
         ({"full_dataset": True, "start_offset": 5}, "--full-dataset contradicts"),
         ({"full_dataset": True, "sample_subject": {"a": 1}, "subject_col": "s"}, "--full-dataset contradicts"),
