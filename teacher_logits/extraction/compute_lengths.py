@@ -21,8 +21,8 @@ from teacher_logits.conversations import (
 )
 from teacher_logits.conversations.local_files import LENGTHS_RECORD
 from teacher_logits.errors import DatasetError, OutputError, UploadError
-from teacher_logits.exploring.length_figure import length_figure
 from teacher_logits.exploring.optional import MissingLibraryError
+from teacher_logits.exploring.plots import plot_lengths, png_of
 from teacher_logits.extraction.known_lengths import ADDED
 from teacher_logits.extraction.lengths_record import lengths_record
 from teacher_logits.extraction.lengths_summary import LengthsSummary, summarize_lengths
@@ -143,8 +143,8 @@ def _require_room(repository: Repository, replace: bool) -> list[str]:
 def _figure(summary: LengthsSummary, dataset: str, model: str) -> bytes | None:
     """The histogram as PNG; None where the libraries that draw it aren't installed."""
     try:
-        return length_figure(
-            summary.lengths, summary.assistant_lengths, summary.context, f"{dataset}, tokens of {model}"
+        return png_of(
+            plot_lengths(summary.lengths, summary.assistant_lengths, summary.context, f"{dataset}, tokens of {model}")
         )
     except MissingLibraryError as error:
         log.info("no histogram: %s", error)

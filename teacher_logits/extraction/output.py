@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from teacher_logits.errors import TeacherLogitsError
+from teacher_logits.extraction.card_files import PICTURE_FILE, card_files
 from teacher_logits.extraction.prepare import PreparedRun, refuse_all, stored_options
 from teacher_logits.extraction.resume import StoredRun, take_stock
 from teacher_logits.extraction.stop import grace_seconds
@@ -22,7 +23,6 @@ from teacher_logits.hub import (
     StreamingHFUploader,
     UploadSettings,
     patiently,
-    render_card,
 )
 from teacher_logits.hub.checkpoint import CHECKPOINT_FILE
 from teacher_logits.journal import KnownShards, RunCache, SkippedLog, Spool
@@ -48,7 +48,8 @@ class RunOutput:
         found = patiently(repository.snapshot)
         self._old: list[str] = []
         if run.config.force_restart:
-            self._old = [*found.shards, *(name for name in (CHECKPOINT_FILE, SKIPPED_FILE) if name in found.files)]
+            others = (CHECKPOINT_FILE, SKIPPED_FILE, PICTURE_FILE)
+            self._old = [*found.shards, *(name for name in others if name in found.files)]
             found = Snapshot({}, None, None)
         self._checkpoint = self._begun(found, stored)
         kept = None if self._new else cache.checkpoint()
@@ -86,7 +87,7 @@ class RunOutput:
             spool,
             self._checkpoint,
             self.skipped,
-            partial(render_card, loading_name=self._repository.loading_name),
+            partial(card_files, loading_name=self._repository.loading_name),
             UploadSettings(
                 self._run.source.split,
                 config.upload_every,

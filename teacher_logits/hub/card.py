@@ -18,10 +18,12 @@ _SIZES = (
     (10**8, "10M<n<100M"),
 )
 
+_LONGEST_PROMPT = 200
+
 _BODY = """\
 # Teacher logits of {model}
 
-Next-token distributions of the teacher **{model}** at every assistant token of **{source}** (split `{split}`):
+Next-token distributions of the teacher **{model}** at {which} of **{source}** (split `{split}`):
 the nucleus ({top_p:.4g} of the probability, at most {cap} tokens), {sampled_n} Gumbel-max samples of the rest, and the
 exact log-sum-exp. One row is a conversation; rows stand longest first.
 
@@ -30,11 +32,13 @@ exact log-sum-exp. One row is a conversation; rows stand longest first.
 | conversations | {conversations:,} |
 | assistant tokens | {tokens:,} |
 | complete | {complete} |
-| teacher | {model}{model_revision} |
+{figures}| teacher | {model}{model_revision} |
 | computed in | {model_dtype}, logits {logits_dtype}, vocabulary {vocab_used:,} of {vocab_size:,} |
 | source | {source}{source_revision} |
-| seed | {seed} |
-
+| read from | {columns} |
+| assistant tokens by | {mask_method} |
+{system_prompt}| seed | {seed} |
+{picture}
 ## Loading
 
 ```python
@@ -52,6 +56,8 @@ dataset = load_logit_dataset("{loading_name}")
 sample = get_sample(dataset, 0)
 probabilities = [logits_to_probs(*pair) for pair in zip(dequantize_top_logits(sample), sample["logsumexp"])]
 ```
+
+{tokens_snippet}
 
 ## Columns
 
@@ -74,8 +80,39 @@ Never renormalise over the stored tokens: the log-sum-exp is that of the whole v
 """
 
 
-def render_card(checkpoint: Checkpoint, loading_name: str) -> bytes:
-    """The card's text. loading_name: what `load_dataset` takes."""
+_FIGURES = """\
+| mean nucleus | {nucleus:.1f} tokens |
+| the nuclei hold | {mass:.2%} of the probability, on average |
+| bytes a token | {bytes:.0f} |
+"""
+
+_STORED = """\
+The tokens themselves are stored, so no tokenizer's version or chat template matters:
+
+```python
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{model}"{revision})
+row = dataset[0]
+print(tokenizer.decode(row["input_ids"]))  # the whole conversation, as the teacher saw it
+print([tokenizer.decode(row["input_ids"][place]) for place in row["positions"]])  # its assistant tokens
+```
+"""
+
+_NOT_STORED = """\
+The tokens themselves are not stored. From the source dataset they are made again, and checked against what is stored:
+
+```python
+from teacher_logits.exploring import retokenized
+
+sample = retokenized(sample)
+print(sample["input_ids"], sample["positions"])
+```
+"""
+
+
+def render_card(checkpoint: Checkpoint, loading_name: str, picture: str | None = None) -> bytes:
+    """The card's text. loading_name: what `load_dataset` takes.   picture: path of the one beside it, if there is."""
     metadata = checkpoint.metadata
     split = split_stem(str(metadata["source_split"]))
     body = _BODY.format(
@@ -97,8 +134,56 @@ def render_card(checkpoint: Checkpoint, loading_name: str) -> bytes:
         vocab_size=metadata["vocab_size"],
         loading_name=loading_name,
         no_tokens="" if metadata["store_tokens"] else " (left out here)",
+        which=_which(metadata),
+        figures=_figures(checkpoint),
+        columns=", ".join(f"`{name}`" for name in (metadata.get("source_columns") or {}).values()),
+        mask_method=_METHODS.get(str(metadata.get("mask_method")), metadata.get("mask_method")),
+        system_prompt=_system_prompt(metadata),
+        picture=f"\n![How many tokens the nuclei have]({picture})\n" if picture else "",
+        tokens_snippet=(_STORED if metadata["store_tokens"] else _NOT_STORED).format(
+            model=metadata["model"],
+            revision=f', revision="{metadata["model_revision"]}"' if metadata.get("model_revision") else "",
+        ),
     )
     return f"---\n{_header(checkpoint, split)}---\n\n{body}".encode()
+
+
+_METHODS = {
+    "template": "the chat template's marks",
+    "prefix": "what the chat template adds after its generation prompt",
+    "sentinel": "where the chat template prints an answer, and the token that ends the turn",
+}
+
+
+def _which(metadata: Mapping[str, Any]) -> str:
+    """Which tokens have entries, in words."""
+    text = "every assistant token"
+    if metadata.get("turns") == "last":
+        text = "every token of the assistant's last turn in each conversation"
+    left_out = [name.replace("_", " ") for name in metadata.get("exclusions") or ()]
+    return text + (f", without {' and '.join(left_out)}," if left_out else "")
+
+
+def _figures(checkpoint: Checkpoint) -> str:
+    figures = checkpoint.figures
+    if figures is None:
+        return ""
+    return _FIGURES.format(
+        nucleus=figures.nucleus_tokens / figures.entries,
+        mass=figures.nucleus_mass / figures.entries,
+        bytes=figures.bytes / figures.entries,
+    )
+
+
+def _system_prompt(metadata: Mapping[str, Any]) -> str:
+    """A line of the table; what is long is cut, and nothing in it can end the line or the cell."""
+    prompt = metadata.get("system_prompt")
+    if not prompt:
+        return ""
+    words = " ".join(str(prompt).split())
+    shown = words if len(words) <= _LONGEST_PROMPT else words[:_LONGEST_PROMPT] + "..."
+    escaped = shown.replace("|", "\\|").replace("`", "'")
+    return f"| system prompt, where there is none | `{escaped}` |\n"
 
 
 def folder_mark(*content: bytes) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from teacher_logits.errors import UploadError
-from teacher_logits.hub.checkpoint import CARD_FILE, CHECKPOINT_FILE, SKIPPED_FILE, Checkpoint
+from teacher_logits.hub.checkpoint import CHECKPOINT_FILE, SKIPPED_FILE, Checkpoint
 from teacher_logits.hub.repository import Addition, Repository, Snapshot
 from teacher_logits.hub.retries import keep_trying
 from teacher_logits.journal import ShardState, SkippedLog, Spool, SpooledShard
 
-Card = Callable[[Checkpoint], bytes]
+Card = Callable[[Checkpoint], Mapping[str, bytes]]
+"""README.md and its pictures, by their paths."""
 
 
 class Committer:
@@ -30,7 +31,7 @@ class Committer:
         card: Card,
         retry_seconds: float,
     ) -> None:
-        """checkpoint: what the output holds already.   card: makes README.md."""
+        """checkpoint: what the output holds already.   card: makes README.md and its pictures."""
         self._repository, self._spool = repository, spool
         self._skipped, self._card, self._retry_seconds = skipped, card, retry_seconds
         self.checkpoint = checkpoint
@@ -79,7 +80,7 @@ class Committer:
 
     def _additions(self, shards: Sequence[SpooledShard], checkpoint: Checkpoint) -> dict[str, Addition]:
         additions: dict[str, Addition] = {shard.name: shard.path for shard in shards}
-        additions[CARD_FILE] = self._card(checkpoint)
+        additions |= self._card(checkpoint)
         if self._skipped.worth_listing:
             additions[SKIPPED_FILE] = self._skipped.content()
         additions[CHECKPOINT_FILE] = checkpoint.content()

@@ -94,6 +94,7 @@ class FolderRepository:
 
     def _put(self, path: str, content: Addition) -> None:
         final = self._inside(path)
+        final.parent.mkdir(exist_ok=True)
         if isinstance(content, bytes):
             write_bytes(final, content, PUBLIC_FILE)
         else:

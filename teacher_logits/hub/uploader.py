@@ -57,8 +57,8 @@ class StreamingHFUploader:
         settings: UploadSettings,
         next_number: int,
     ) -> None:
-        """spool: that of `cache`.   checkpoint: what the output holds already.   card: makes README.md.   next_number:
-        of the first shard."""
+        """spool: that of `cache`.   checkpoint: what the output holds already.   card: makes README.md and its
+        pictures.   next_number: of the first shard."""
         self._settings, self._number, self._spool = settings, next_number, spool
         self._interval = repository.seconds_between_commits
         self._committer = Committer(repository, spool, checkpoint, skipped, card, settings.retry_seconds)

@@ -153,7 +153,7 @@ class TestFigures:
         self, place: Place, sorted_chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         compute_lengths(lengths_config(place, tmp_path / "o"))
-        monkeypatch.setitem(sys.modules, "seaborn", None)  # as if it weren't installed
+        monkeypatch.setitem(sys.modules, "matplotlib.ticker", None)  # as if it weren't installed
         compute_lengths(lengths_config(place, tmp_path / "o", force_restart=True))
         assert not (tmp_path / "o" / "lengths.png").exists(), "the picture of before is gone"
         assert "lengths.png" not in (tmp_path / "o" / "README.md").read_text()

@@ -57,7 +57,7 @@ def test_hub_force_restart(place: Place, server: HubServer, hub_in_process: None
         there.run()
     there.run(force_restart=True, limit=4, seed=1)
     assert rows_of(server.files(REPO)).num_rows == 4
-    assert server.commits(REPO)[-1 - before].title == "Remove 3 files to begin anew", "in one commit"
+    assert server.commits(REPO)[-1 - before].title == "Remove 4 files to begin anew", "in one commit"
 
 
 def test_ctrl_c_while_the_output_is_read(place: Place, hub_forks: tuple[HubServer, ForkServer], tmp_path: Path):

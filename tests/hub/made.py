@@ -5,7 +5,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def make_uploader(
     seconds: float = 60,
     split: str = "train",
     held: Mapping[str, dict[str, Any]] | None = None,
-    card: Callable[[Checkpoint], bytes] | None = None,
+    card: Callable[[Checkpoint], Mapping[str, bytes]] | None = None,
     next_number: int = 0,
     spool_bytes: float = math.inf,
     skipped: SkippedLog | None = None,
@@ -76,7 +75,7 @@ def make_uploader(
         spool or Spool(cache, FINGERPRINT),
         checkpoint,
         SkippedLog(cache.skipped_file) if skipped is None else skipped,
-        card or partial(render_card, loading_name=repository.loading_name),
+        card or (lambda checkpoint: {"README.md": render_card(checkpoint, repository.loading_name)}),
         UploadSettings(split, rows_per_shard, None, spool_bytes, seconds),
         next_number,
     )

@@ -88,7 +88,7 @@ class Machine:
         assert set(stock.done.tolist()) == self.committed | self.spooled
         self.todo = sorted(EVERY - set(stock.done.tolist()) - self.pending)
         self.committer = Committer(
-            repository, self.spool, checkpoint, SkippedLog(self.cache.skipped_file), lambda _: b"card", 0
+            repository, self.spool, checkpoint, SkippedLog(self.cache.skipped_file), lambda _: {"README.md": b"card"}, 0
         )
 
     def _write(self, table: pa.Table) -> None:

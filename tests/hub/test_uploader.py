@@ -284,7 +284,7 @@ def test_away_for_too_long(server: HubServer, api: HfApi, cache: RunCache):
 
 
 def test_a_failure_of_the_thread_is_raised_outside(tmp_path: Path, cache: RunCache):
-    def broken_card(checkpoint: Checkpoint) -> bytes:
+    def broken_card(checkpoint: Checkpoint) -> dict[str, bytes]:
         raise KeyError("in the card")
 
     uploader = make_uploader(prepared(FolderRepository(tmp_path / "o")), cache, card=broken_card)

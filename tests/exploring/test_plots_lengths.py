@@ -6,18 +6,20 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from teacher_logits.exploring.length_figure import _edges, length_figure
+from teacher_logits.exploring.plots import plot_lengths, png_of
+from teacher_logits.exploring.plots.lengths import _edges
 
 
 def drawn(lengths: list[int], assistant: list[int], context: int | None = None) -> np.ndarray:
     """[height, width, 4] the picture."""
-    png = length_figure(np.array(lengths, np.int64), np.array(assistant, np.int64), context, "chats, tokens of $x_$")
+    given = np.array(lengths, np.int64), np.array(assistant, np.int64)
+    png = png_of(plot_lengths(*given, context, "chats, tokens of $x_$"))
     return matplotlib.image.imread(io.BytesIO(png))
 
 
 def test_is_drawn_whatever_the_lengths() -> None:
     plain = drawn([5, 6, 7, 7], [1, 2, 3, 3])
-    assert plain.shape[1] == 960 and plain.std() > 0.05, "not empty"
+    assert plain.shape[1] == 1200 and plain.std() > 0.05, "not empty"
     for lengths, assistant in (([], []), ([1], [1]), ([4] * 50, [2] * 50), ([10_000, 20, 20, 20], [9_000, 1, 1, 2])):
         assert drawn(lengths, assistant).shape == plain.shape
     assert not np.array_equal(drawn([5, 6, 7, 7], [1, 2, 3, 3], context=8), plain), "the context is a line"
