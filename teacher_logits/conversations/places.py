@@ -62,6 +62,8 @@ class Rows:
     """The commit on the Hub; None for local files."""
     content: str
     """What the rows are, for the fingerprint."""
+    files: int | None = None
+    """How many files of a pattern they are from."""
 
 
 def load_rows(place: Place) -> Rows:
@@ -94,7 +96,7 @@ def _load_local(path: Path, place: Place) -> Rows:
     if not path.exists() or place.pattern is not None:
         files = matching_files(path / place.pattern if place.pattern is not None else path)
         rows = clear_errors(lambda: _load_files(files, place), place.address, place.split)
-        return Rows(rows, path.resolve().name, None, local_content(files))
+        return Rows(rows, path.resolve().name, None, local_content(files), len(files))
     rows = clear_errors(lambda: _load_path(path, place), str(path), place.split)
     return Rows(rows, path.resolve().name, None, local_content(data_files(path)))
 

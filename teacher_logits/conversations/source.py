@@ -47,12 +47,16 @@ class Source:
     index_column: str | None
     system_prompt: str | None = None
     """What conversations begin with that have no system message of their own."""
+    files: int | None = None
+    """How many files of a pattern the rows are from."""
 
     def describe(self) -> str:
         """What is read, and as what, in words."""
         first = self._values(self.rows[:1].tolist() or [0])
         row = first[0] if first and not isinstance(first[0], Unusable) else {}
         text = f"{self.columns.describe(row)}, from {self.name}"
+        if self.files is not None:
+            text += f" ({self.files:,} file{'s' * (self.files != 1)}, {len(self.dataset):,} rows)"
         unread = next((name for name in _SYSTEM_COLUMNS if name in self.dataset.column_names), None)
         if unread is None or self.columns.system is not None:
             return text
@@ -133,6 +137,7 @@ def open_source(config: SourceOptions, revision: str | None = None, spool: Path 
         index=_read_index(dataset, index_column),
         index_column=index_column,
         system_prompt=config.system_prompt,
+        files=rows.files,
     )
 
 

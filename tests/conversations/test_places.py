@@ -42,6 +42,11 @@ class TestPatterns:
         monkeypatch.chdir(parts.parent)
         assert contents(opened("parts/?.jsonl")) == contents(opened("./parts/*")) == PAIRS
 
+    def test_how_many_there_are_is_said(self, parts: Path) -> None:
+        assert opened(parts / "*.jsonl").describe().endswith(f", from *.jsonl (2 files, {len(PAIRS)} rows)")
+        assert opened(parts / "a*").describe().endswith(", from a* (1 file, 3 rows)")
+        assert opened(parts / "a.jsonl").describe().endswith(", from a.jsonl")
+
     def test_they_are_the_split_that_is_asked_for(self, parts: Path) -> None:
         source = opened(parts / "*.jsonl", split="train[1:4]")
         assert contents(source) == PAIRS[1:4] and source.split == "train"
