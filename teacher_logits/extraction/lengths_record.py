@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from teacher_logits.conversations import RendererSpec, Source
+from teacher_logits.conversations import RendererSpec, Source, rendering_metadata, source_metadata
 from teacher_logits.conversations.places import dataset_file
 from teacher_logits.errors import DatasetError
-from teacher_logits.extraction.reading import rendering_metadata, source_metadata
 from teacher_logits.version import __version__
 
 if TYPE_CHECKING:
