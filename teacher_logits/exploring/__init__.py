@@ -6,7 +6,7 @@ decoding     16-bit numbers to probabilities             tokens    ids to text
 analysis     what the teacher thought of each token      summary   the whole dataset in numbers
 text, conversation   views as text                       printing  the same, printed
 page         a conversation as an HTML page              entropy   of distributions stored in part
-verifying    whether the dataset is sound
+retokenizing the tokens of datasets written without    verifying  whether the dataset is sound
 """
 
 from teacher_logits.codec import unpack_indices
@@ -35,6 +35,7 @@ from teacher_logits.exploring.printing import (
     print_top_tokens,
     visualize_conversation_probabilities,
 )
+from teacher_logits.exploring.retokenizing import retokenized
 from teacher_logits.exploring.runs import load_extraction_config, load_tokenizer, tokenizer_of
 from teacher_logits.exploring.samples import NoSuchSampleError, get_sample, read_sample
 from teacher_logits.exploring.sources import open_source
@@ -72,6 +73,7 @@ __all__ = [
     "print_sample_info",
     "print_top_tokens",
     "read_sample",
+    "retokenized",
     "summarize",
     "summary_text",
     "surprises_text",
