@@ -7,6 +7,7 @@ analysis     what the teacher thought of each token      summary   the whole dat
 text, conversation   views as text                       printing  the same, printed
 page         a conversation as an HTML page              entropy   of distributions stored in part
 retokenizing the tokens of datasets written without    verifying  whether the dataset is sound
+fidelity     whether it is what the teacher says
 """
 
 from teacher_logits.codec import unpack_indices
@@ -27,6 +28,7 @@ from teacher_logits.exploring.decoding import (
     logits_to_probs,
 )
 from teacher_logits.exploring.entropy import entropy_bounds, entropy_estimate
+from teacher_logits.exploring.fidelity import FidelityReport, compare_with_teacher, fidelity_text
 from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.optional import MissingLibraryError
 from teacher_logits.exploring.page import ConversationView, conversation_page, conversation_view
@@ -46,12 +48,14 @@ from teacher_logits.exploring.verifying import Verification, verification_text, 
 __all__ = [
     "ConversationView",
     "DatasetSummary",
+    "FidelityReport",
     "MissingLibraryError",
     "NoSuchSampleError",
     "TokenChoice",
     "TokenProbability",
     "Verification",
     "analyze_token_probabilities",
+    "compare_with_teacher",
     "conversation_page",
     "conversation_text",
     "conversation_view",
@@ -62,6 +66,7 @@ __all__ = [
     "dequantize_top_logits",
     "entropy_bounds",
     "entropy_estimate",
+    "fidelity_text",
     "get_nucleus_probability_mass",
     "get_sample",
     "load_extraction_config",
