@@ -40,7 +40,7 @@ def compare_with_teacher(
     dtype: type to compute in; auto: that of the run.   device: auto, cpu, cuda, mps, ...
 
     One conversation is read at a time, without padding. Memory holds the teacher, one row group, up to 2 GiB of logits
-    and some 2 kB for each entry compared. Conversations of a dataset without tokens are rendered again.
+    and about 1 kB for each entry compared. Conversations of a dataset without tokens are rendered again.
     Raises TeacherError where the model is another or can't be loaded, FormatError where the dataset can't be read.
     """
     if conversations < 1:

@@ -90,9 +90,9 @@ def _computed(report: FidelityReport) -> str:
     allowed = allowed_rounding(report.run_dtype, report.dtype)
     return (
         f"recomputed in {report.dtype} ({how}), one conversation at a time without padding\n"
-        "By that the teacher rounds otherwise. How much shows in the extreme logits, which are stored as they were:\n"
-        f"they may be off by {allowed.mean:g} nats on average, {allowed.worst:g} at worst. What neither\n"
-        "this nor the quantization explains is an error."
+        "By that the teacher rounds otherwise. How much shows in the extreme logits, stored as they were: they may be\n"
+        f"off by {allowed.mean:.2g} nats on average, {allowed.worst:.2g} at worst. What neither this nor the "
+        "quantization explains\nis an error."
     )
 
 

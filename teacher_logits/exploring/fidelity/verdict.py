@@ -28,7 +28,7 @@ ROUNDING = {
 }
 """By the coarser of the types of run and comparison, the finest first. Padded batches were seen to move the logits of
 float32 teachers by up to 4e-5, those of bfloat16 teachers by up to 0.4."""
-_OTHER_TYPE = 5.0
+_OTHER_TYPE = 3.0
 """How many times as much where run and comparison are of different types: then the weights are rounded, too."""
 FACTORS = {
     "nucleus logits": 3.0,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 
 from teacher_logits.command_line.compare import CompareOutput, run_compare
 from teacher_logits.exploring.fidelity.figures import Gathered, GatheredEstimates
@@ -91,7 +92,9 @@ def test_figures_of_differences():
 
 
 def test_the_command(drawn: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    options = CompareOutput(output=str(drawn), model=str(tiny_teacher), conversations=5, device="cpu")
+    arguments = [str(drawn), "--model", str(tiny_teacher), "--conversations", "5", "--device", "cpu"]
+    options = tyro.cli(CompareOutput, args=arguments)
+    assert (options.dtype, options.seed, options.any_model) == ("auto", 0, False)
     assert run_compare(options) == 0
     printed = capsys.readouterr().out
     assert "5 of 30 conversations" in printed and printed.endswith(f"{drawn}: sound\n")
