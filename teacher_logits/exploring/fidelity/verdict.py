@@ -8,6 +8,8 @@ quantization. They are held against what the type may round (`ROUNDING`); everyt
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from teacher_logits.exploring.fidelity.figures import Figure, TailEstimate
 from teacher_logits.exploring.fidelity.measures import EXTREMES
 
@@ -36,9 +38,9 @@ FACTORS = {
     "logsumexp": 3.0,
     "logsumexp_t2": 3.0,
     "logsumexp_t4": 3.0,
-    "nucleus mass": 6.0,
-    "tail mass": 6.0,
-    "actual token": 6.0,
+    "nucleus mass": 4.0,
+    "tail mass": 4.0,
+    "actual token": 4.0,
 }
 """How many times the rounding of the extreme logits each may be off: on average, and twice that at worst. Log-sum-exps
 move with the logits they are made of, a probability by what its logit and the log-sum-exp move together."""
@@ -91,8 +93,12 @@ def _of_figures(figures: Mapping[str, Figure], allowed: Rounding) -> dict[str, s
         if name not in figures:
             continue
         unit, beyond = figures[name].unit, figures[name].beyond
-        # The worst of many values is worse than that of a few.
-        explained = {"on average": factor * mean + _SLACK, "at worst": 2 * factor * worst + _SLACK}
+        # Few values can be moved where none of the extreme ones is, and the worst of many is worse than that of a few.
+        by_chance = allowed.mean / np.sqrt(max(1, figures[name].count))
+        explained = {
+            "on average": factor * (mean + by_chance) + _SLACK,
+            "at worst": 2 * factor * max(worst, allowed.mean) + _SLACK,
+        }
         sizes = {"on average": beyond.mean, "at worst": beyond.worst}
         for words, size in sizes.items():
             if size > explained[words]:

@@ -113,6 +113,12 @@ def test_a_spread_of_conversations(runs: dict[str, Place], tiny_teacher: Path):
         compared(place.folder, tiny_teacher, conversations=0)
 
 
+def test_a_conversation_alone_is_sound(runs: dict[str, Place], tiny_teacher: Path):
+    """Few numbers are judged by more than chance."""
+    reports = [compared(runs["bfloat16"].folder, tiny_teacher, conversations=1, seed=seed) for seed in range(12)]
+    assert [report.problems for report in reports] == [{}] * 12
+
+
 def in_all(folder: Path, change: Callable[[Row], Any]) -> None:
     """Change each row of all shards."""
     for number in range(len(shards_of(folder))):
