@@ -12,6 +12,7 @@ from teacher_logits.conversations.choosing import choose_mask, log_mask_method
 from teacher_logits.conversations.identity import tokenizer_sha256
 from teacher_logits.conversations.looking import MARKED, TEMPLATE, MarkedConversation
 from teacher_logits.conversations.masks import Unusable
+from teacher_logits.conversations.metadata import rendering_metadata, source_metadata
 from teacher_logits.conversations.select import select_rows
 from teacher_logits.conversations.source import Source, open_source, prepare_dataset
 
@@ -31,6 +32,8 @@ __all__ = [
     "open_source",
     "prepare_dataset",
     "renderer_spec",
+    "rendering_metadata",
     "select_rows",
+    "source_metadata",
     "tokenizer_sha256",
 ]

@@ -8,7 +8,8 @@ text, conversation   views as text                       printing  the same, pri
 page         a conversation as an HTML page              entropy   of distributions stored in part
 statistics   figures of whole datasets                   plots     matplotlib figures
 writing      both as files                               notebook  the names of explore_logits
-verifying    whether the dataset is sound
+retokenizing the tokens of datasets written without      verifying whether the dataset is sound
+fidelity     whether it is what the teacher says
 """
 
 from teacher_logits.codec import unpack_indices
@@ -29,6 +30,7 @@ from teacher_logits.exploring.decoding import (
     logits_to_probs,
 )
 from teacher_logits.exploring.entropy import entropy_bounds, entropy_estimate
+from teacher_logits.exploring.fidelity import FidelityReport, compare_with_teacher, fidelity_text
 from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.optional import MissingLibraryError
 from teacher_logits.exploring.page import ConversationView, conversation_page, conversation_view
@@ -46,6 +48,7 @@ from teacher_logits.exploring.printing import (
     quick_explore,
     visualize_conversation_probabilities,
 )
+from teacher_logits.exploring.retokenizing import retokenized
 from teacher_logits.exploring.runs import load_extraction_config, load_tokenizer, tokenizer_if_any, tokenizer_of
 from teacher_logits.exploring.samples import NoSuchSampleError, get_sample, read_sample
 from teacher_logits.exploring.sources import Source, open_source
@@ -69,6 +72,7 @@ __all__ = [
     "ConversationView",
     "DatasetStats",
     "DatasetSummary",
+    "FidelityReport",
     "MissingLibraryError",
     "NoSuchSampleError",
     "NucleusSizeStats",
@@ -79,6 +83,7 @@ __all__ = [
     "analyze_nucleus_sizes",
     "analyze_token_probabilities",
     "bytes_per_token_text",
+    "compare_with_teacher",
     "compute_bytes_per_token_stats",
     "compute_dataset_stats",
     "conversation_page",
@@ -93,6 +98,7 @@ __all__ = [
     "entropy_bounds",
     "entropy_estimate",
     "execute_analysis",
+    "fidelity_text",
     "get_nucleus_probability_mass",
     "get_sample",
     "load_extraction_config",
@@ -111,6 +117,7 @@ __all__ = [
     "print_top_tokens",
     "quick_explore",
     "read_sample",
+    "retokenized",
     "summarize",
     "summary_text",
     "surprises_text",

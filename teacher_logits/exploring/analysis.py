@@ -13,6 +13,7 @@ from teacher_logits.exploring.decoding import (
     dequantize_top_logits,
     logits_to_probs,
 )
+from teacher_logits.exploring.retokenizing import retokenized
 from teacher_logits.exploring.runs import tokenizer_of
 from teacher_logits.exploring.samples import get_sample
 from teacher_logits.exploring.tokens import TokenTexts
@@ -80,14 +81,16 @@ def analyze_token_probabilities(
     index: int | None = None,
     tokenizer: Any = None,
     alternatives: int = 5,
+    retokenize: bool = False,
 ) -> list[TokenProbability]:
     """One record for each stored token of a conversation, in the order of the text.
 
     sample_or_dataset: what `get_sample` gives, or a dataset with a place (by default 0) or an `index` in it.
     tokenizer: by default that of the run's model.   alternatives: how many of the teacher's first choices to list.
-    Raises FormatError where the dataset was written without its tokens.
+    retokenize: where the dataset was written without its tokens, render the conversation again; see `retokenized`.
+    Raises FormatError where the tokens are not known.
     """
-    sample = as_sample(sample_or_dataset, place, index)
+    sample = as_sample(sample_or_dataset, place, index, retokenize)
     tokens = token_ids(sample)
     texts = TokenTexts(tokenizer_for(sample, tokenizer))
     logprobs, logits = actual_logprobs(sample, tokens), dequantize_top_logits(sample)
@@ -120,16 +123,19 @@ def token_ids(sample: Sample) -> np.ndarray:
     if "input_ids" not in sample or "positions" not in sample:
         raise FormatError(
             "This dataset was written without its tokens (--no-store-tokens): which token stands where is not known. "
-            "The distributions alone are shown by print_sample_info and print_top_tokens."
+            "retokenize=True renders the conversation again from the run's source dataset; the distributions alone "
+            "are shown by print_sample_info and print_top_tokens."
         )
     return sample["input_ids"][sample["positions"]].astype(np.int64)
 
 
-def as_sample(sample_or_dataset: Any, place: int | None, index: int | None) -> Sample:
-    """The sample itself, or the one at that place or with that index of a dataset."""
+def as_sample(sample_or_dataset: Any, place: int | None, index: int | None, retokenize: bool = False) -> Sample:
+    """The sample itself, or the one at that place or with that index of a dataset; with its tokens, where asked."""
     if isinstance(sample_or_dataset, Mapping):
-        return sample_or_dataset
-    return get_sample(sample_or_dataset, 0 if place is None and index is None else place, index=index)
+        sample: Sample = sample_or_dataset
+    else:
+        sample = get_sample(sample_or_dataset, 0 if place is None and index is None else place, index=index)
+    return retokenized(sample) if retokenize else sample
 
 
 def tokenizer_for(sample: Sample, tokenizer: Any) -> Any:

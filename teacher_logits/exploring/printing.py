@@ -45,16 +45,18 @@ def visualize_conversation_probabilities(
     index: int | None = None,
     tokenizer: Any = None,
     html: bool = False,
+    retokenize: bool = False,
 ) -> ConversationView | None:
     """Print a whole conversation, its stored tokens coloured by the probability the teacher gave them.
 
     sample_or_dataset: what `get_sample` gives, or a dataset with a place (by default 0) or an `index` in it.
     html: print nothing, and return `conversation_view`, which a notebook shows and `.save("page.html")` keeps.
+    retokenize: where the dataset was written without its tokens, render the conversation again; see `retokenized`.
     Errors are those of `conversation_text`, or of `conversation_view`.
     """
     if html:
-        return conversation_view(sample_or_dataset, place, index=index, tokenizer=tokenizer)
-    print(conversation_text(as_sample(sample_or_dataset, place, index), tokenizer))
+        return conversation_view(sample_or_dataset, place, index=index, tokenizer=tokenizer, retokenize=retokenize)
+    print(conversation_text(as_sample(sample_or_dataset, place, index, retokenize), tokenizer))
     return None
 
 

@@ -4,12 +4,16 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from teacher_logits.errors import FormatError, TeacherError
+from teacher_logits.errors import FormatError, SettingsError, TeacherError
 from teacher_logits.exploring.sources import Source, open_source
 from teacher_logits.progress import log
+from teacher_logits.settings import ExtractionConfig
 from teacher_logits.shards import FORMAT_VERSION, read_metadata
+
+if TYPE_CHECKING:
+    from teacher_logits import conversations
 
 CHECKPOINT = "checkpoint.json"
 
@@ -64,6 +68,28 @@ def told(run: Mapping[str, Any], name: str) -> Any:
     """The run's option `name`, else the value of that name in its metadata, else None."""
     value = (run.get("config") or {}).get(name)
     return (run.get("metadata") or {}).get(name) if value is None else value
+
+
+def config_of(options: Mapping[str, Any]) -> ExtractionConfig:
+    """The options of a run, checked. No code of a model is trusted, whatever they say: somebody else wrote them.
+
+    Raises SettingsError where they are none, or name no source dataset.
+    """
+    config = ExtractionConfig.from_mapping({**options, "trust_remote_code": False}, f"the config of {CHECKPOINT}")
+    if not config.dataset:
+        raise SettingsError(f"{CHECKPOINT} names no source dataset.")
+    return config
+
+
+def open_chats(config: ExtractionConfig, metadata: Mapping[str, Any]) -> "conversations.Source":
+    """The source dataset as a resumed run opens it: at the commit that the run has read.
+
+    Raises DatasetError where it can't be opened.
+    """
+    from teacher_logits import conversations
+
+    revision = metadata.get("source_revision")
+    return conversations.open_source(config, revision if isinstance(revision, str) else None)
 
 
 def tokenizer_of(run: Mapping[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """One conversation's entries, found in a dataset or in its files and unpacked token by token."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +12,16 @@ from teacher_logits.errors import FormatError
 from teacher_logits.exploring.loading import run_of_dataset
 from teacher_logits.exploring.runs import run_of_source
 from teacher_logits.exploring.sources import Source, hub_errors, open_source
-from teacher_logits.exploring.streams import Open, files_of_stream, find_number, find_place, open_address, read_row
+from teacher_logits.exploring.streams import (
+    Open,
+    files_of_stream,
+    find_number,
+    find_place,
+    open_address,
+    read_row,
+    read_rows,
+    row_counts,
+)
 
 _PER_TOKEN = {
     "top_counts": np.int64,
@@ -83,14 +92,45 @@ def read_sample(
     if place is not None and place < 0:
         raise NoSuchSampleError(f"There is no row {place}: rows are counted from 0.")
 
+    _, shards = source.shards(split)
+    run = run_of_source(source)
+    with source.errors():
+        return _from_shards(shards, place, index, _opener(source), run, _rows_of_shards(run))
+
+
+def count_samples(source: Source, split: str | None = None) -> int:
+    """How many conversations a split has."""
+    _, shards = source.shards(split)
+    with source.errors():
+        counts = row_counts(shards, _opener(source), _rows_of_shards(run_of_source(source)))
+    return sum(counts[shard] for shard in shards)
+
+
+def iter_samples(source: Source, split: str | None, places: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The samples at some places, given in rising order, one after another. Memory holds a row group of a shard.
+
+    Raises as `read_sample` does, when the sample in question is asked for.
+    """
+    _, shards = source.shards(split)
+    run, opened = run_of_source(source), _opener(source)
+    first = 0
+    with source.errors():
+        counts = row_counts(shards, opened, _rows_of_shards(run))
+        for shard in shards:
+            own = [place - first for place in places if first <= place < first + counts[shard]]
+            for row in read_rows(shard, own, opened) if own else ():
+                yield unpack_row(row, run)
+            first += counts[shard]
+    if places and places[-1] >= first:
+        raise _no_place(places[-1], first)
+
+
+def _opener(source: Source) -> Open:
     def opened(name: str) -> IO[bytes]:
         with source.errors():
             return source.open(name)
 
-    _, shards = source.shards(split)
-    run = run_of_source(source)
-    with source.errors():
-        return _from_shards(shards, place, index, opened, run, _rows_of_shards(run))
+    return opened
 
 
 def _from_shards(

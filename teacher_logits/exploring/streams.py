@@ -52,15 +52,23 @@ def find_place(
 
     rows: of each shard, as far as they are known; the others' footers are read.
     """
-    known = dict(rows or {})
-    unknown = [shard for shard in shards if shard not in known]
-    known |= zip(unknown, _map(lambda shard: _rows(shard, open_shard), unknown), strict=True)
+    known = row_counts(shards, open_shard, rows)
     first = 0
     for shard in shards:
         if first <= place < first + known[shard]:
             return shard, place - first
         first += known[shard]
     return first
+
+
+def row_counts(shards: Sequence[str], open_shard: Open, rows: Mapping[str, int] | None = None) -> dict[str, int]:
+    """How many rows each shard has.
+
+    rows: as far as they are known; the others' footers are read.
+    """
+    known = dict(rows or {})
+    unknown = [shard for shard in shards if shard not in known]
+    return known | dict(zip(unknown, _map(lambda shard: _rows(shard, open_shard), unknown), strict=True))
 
 
 def find_number(shards: Sequence[str], index: int, open_shard: Open) -> tuple[str, int] | None:
@@ -79,13 +87,26 @@ def find_number(shards: Sequence[str], index: int, open_shard: Open) -> tuple[st
 
 def read_row(shard: str, row: int, open_shard: Open) -> Mapping[str, Any]:
     """One row as plain Python values, reading its row group alone."""
+    return next(read_rows(shard, [row], open_shard))
+
+
+def read_rows(shard: str, rows: Sequence[int], open_shard: Open) -> Iterator[Mapping[str, Any]]:
+    """Some rows of a shard, in rising order, as plain Python values. Memory holds one of its row groups.
+
+    Raises FormatError where the shard has fewer rows.
+    """
     with open_shard(shard) as stream, pq.ParquetFile(stream) as file:
+        left, first = list(rows), 0
         for group in range(file.metadata.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if row < rows:
-                found: Mapping[str, Any] = file.read_row_group(group).slice(row, 1).to_pylist()[0]
-                return found
-            row -= rows
+            past = first + file.metadata.row_group(group).num_rows
+            own = [row for row in left if row < past]
+            if own:
+                table = file.read_row_group(group)
+                for row in own:
+                    yield table.slice(row - first, 1).to_pylist()[0]
+            left, first = left[len(own) :], past
+            if not left:
+                return
     raise FormatError(f"{shard} has fewer rows than checkpoint.json says. Look at the dataset with verify.")
 
 

@@ -5,11 +5,10 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from teacher_logits.conversations import RendererSpec, Source
+from teacher_logits.conversations import RendererSpec, Source, rendering_metadata, source_metadata
 from teacher_logits.conversations.local_files import LENGTHS_RECORD
 from teacher_logits.conversations.places import dataset_file
 from teacher_logits.errors import DatasetError
-from teacher_logits.extraction.reading import rendering_metadata, source_metadata
 from teacher_logits.files import json_bytes
 from teacher_logits.version import __version__
 

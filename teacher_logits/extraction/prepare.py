@@ -21,12 +21,13 @@ from teacher_logits.conversations import (
     log_mask_method,
     open_source,
     renderer_spec,
+    rendering_metadata,
     select_rows,
+    source_metadata,
 )
 from teacher_logits.conversations.masks import NO_ASSISTANT_TOKENS
 from teacher_logits.errors import ChatTemplateError, DatasetError
 from teacher_logits.extraction.known_lengths import known_lengths, warn_of_wrong_lengths
-from teacher_logits.extraction.reading import rendering_metadata, source_metadata
 from teacher_logits.extraction.resume import StoredRun
 from teacher_logits.journal import SkippedLog
 from teacher_logits.records import Int64

@@ -13,6 +13,7 @@ import pytest
 
 import extract_logits
 from teacher_logits.command_line import explore
+from teacher_logits.command_line.compare import CompareOutput
 from teacher_logits.extraction.compute_lengths import LengthsConfig
 from teacher_logits.settings import ExtractionConfig, option_name
 from tests.extraction.runs import ROOT, Ended, command
@@ -130,7 +131,7 @@ def test_a_reader_that_leaves_early(face: str, tmp_path: Path):
 
 
 def test_messages_name_options_that_exist():
-    commands = (ExtractionConfig, LengthsConfig, explore.Show, explore.Stats, explore.Plots)
+    commands = (ExtractionConfig, LengthsConfig, explore.Show, explore.Stats, explore.Plots, CompareOutput)
     fields = {field.name for kind in commands for field in dataclasses.fields(kind)}
     known = {option_name(field) for field in fields}
     known |= {f"--no-{name[2:]}" for name in known}

@@ -9,7 +9,7 @@ import pytest
 from explore_logits import get_sample, load_logit_dataset
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring import NoSuchSampleError, open_source, read_sample
-from teacher_logits.exploring.samples import unpack_row
+from teacher_logits.exploring.samples import count_samples, iter_samples, unpack_row
 from tests.exploring.made import RUN, TEXTS, Made
 
 
@@ -29,6 +29,18 @@ def test_by_place_and_by_index(made: Made, streaming: bool):
         np.testing.assert_array_equal(sample["input_ids"], made.examples[index].input_ids)
         assert_same(sample, get_sample(dataset, index=index))
         assert sample["logits_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("places", [(), (0,), (1, 2), (0, 1, 2, 3), (3,)])
+def test_some_places_one_after_another(made: Made, places: tuple[int, ...]):
+    source = open_source(made.folder)
+    assert count_samples(source) == len(TEXTS)
+    found = list(iter_samples(source, None, places))
+    assert len(found) == len(places)
+    for place, sample in zip(places, found, strict=True):
+        assert_same(sample, read_sample(source, place=place))
+    with pytest.raises(NoSuchSampleError, match="There is no row 4: the dataset has 4 rows"):
+        list(iter_samples(source, None, [*places, 4]))
 
 
 def test_from_the_files(made: Made):

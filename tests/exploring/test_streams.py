@@ -14,7 +14,15 @@ import pytest
 from explore_logits import get_sample, load_logit_dataset
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring import open_source, read_sample
-from teacher_logits.exploring.streams import files_of_stream, find_number, find_place, open_address, read_row
+from teacher_logits.exploring.streams import (
+    files_of_stream,
+    find_number,
+    find_place,
+    open_address,
+    read_row,
+    read_rows,
+    row_counts,
+)
 from tests.exploring.damage import shards_of
 from tests.exploring.made import TEXTS, Made
 
@@ -41,6 +49,25 @@ def test_every_place_and_number(shards: list[str]) -> None:
         assert find_number(shards, 100 - place, open_address) == found
     assert find_place(shards, 9, open_address) == 9, "so many rows there are"
     assert find_number(shards, 91, open_address) is None
+
+
+def test_some_rows_of_a_shard(shards: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    plain = pq.ParquetFile.read_row_group
+
+    def counted(file: pq.ParquetFile, group: int) -> pa.Table:
+        read.append(group)
+        return plain(file, group)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    for rows, groups in (((0, 1, 4), [0, 2]), ((2, 3), [1]), ((4,), [2]), ((0, 1, 2, 3, 4), [0, 1, 2])):
+        read.clear()
+        assert [row["index"] for row in read_rows(shards[3], rows, open_address)] == [96 - row for row in rows]
+        assert read == groups, "each row group once, and no other"
+    with pytest.raises(FormatError, match="fewer rows"):
+        list(read_rows(shards[3], (1, 5), open_address))
+    assert row_counts(shards, open_address) == dict(zip(shards, ROWS, strict=True))
+    assert row_counts(shards, open_address, {shards[1]: 7})[shards[1]] == 7
 
 
 def counting(opened: list[str]) -> Callable[[str], AbstractContextManager[IO[bytes]]]:

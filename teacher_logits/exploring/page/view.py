@@ -39,13 +39,19 @@ class ConversationView:
 
 
 def conversation_view(
-    sample_or_dataset: Any, place: int | None = None, *, index: int | None = None, tokenizer: Any = None
+    sample_or_dataset: Any,
+    place: int | None = None,
+    *,
+    index: int | None = None,
+    tokenizer: Any = None,
+    retokenize: bool = False,
 ) -> ConversationView:
     """The token view of a conversation as one self-contained HTML page; see `conversation_page`.
 
     sample_or_dataset: what `get_sample` gives, or a dataset with a place (by default 0) or an `index` in it.
+    retokenize: where the dataset was written without its tokens, render the conversation again; see `retokenized`.
     """
-    content = page_content(as_sample(sample_or_dataset, place, index), tokenizer)
+    content = page_content(as_sample(sample_or_dataset, place, index, retokenize), tokenizer)
     return ConversationView(content.title, page_html(content))
 
 

@@ -1,20 +1,14 @@
 """Whether every conversation that a finished run selected is stored, or listed as left out."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 from teacher_logits.errors import TeacherLogitsError
+from teacher_logits.exploring.runs import config_of, open_chats
 from teacher_logits.exploring.sources import Source
 from teacher_logits.exploring.summary import SKIPPED
 from teacher_logits.exploring.verifying.problems import Problems, one_line
 from teacher_logits.exploring.verifying.run import StoredRun
 from teacher_logits.records import Int64
-from teacher_logits.settings import ExtractionConfig
-
-if TYPE_CHECKING:
-    from teacher_logits import conversations
 
 _NAMED = 10
 """Conversations that are named of many."""
@@ -27,15 +21,13 @@ def look_for_missing(source: Source, run: StoredRun, stored: Int64, problems: Pr
     Returns why that wasn't possible, in one line, or None. Where it says so the source may simply have moved.
     """
     try:
-        config = ExtractionConfig.from_mapping(run.config or {}, "the config of checkpoint.json")
-        if not config.dataset:
-            return NOT_LOOKED_FOR + "checkpoint.json names no source dataset"
+        config = config_of(run.config or {})
         config.require_complete()
-        chats = _opened(config, run.metadata or {})
+        chats = open_chats(config, run.metadata or {})
         wanted = (run.metadata or {}).get("source_content")
         if chats.content != wanted:
             return (
-                f"{NOT_LOOKED_FOR}{one_line(config.dataset)} is not what the run read (its content is "
+                f"{NOT_LOOKED_FOR}{one_line(str(config.dataset))} is not what the run read (its content is "
                 f"{one_line(chats.content)}, that of the run {one_line(str(wanted))})"
             )
         from teacher_logits.conversations import select_rows
@@ -54,14 +46,6 @@ def look_for_missing(source: Source, run: StoredRun, stored: Int64, problems: Pr
     if len(foreign):
         problems.add("foreign", f"{_counted(foreign, 'stored, and the source has none of that number')}")
     return None
-
-
-def _opened(config: ExtractionConfig, metadata: Mapping[str, Any]) -> "conversations.Source":
-    """The source as a resumed run opens it: at the commit that the run has read."""
-    from teacher_logits.conversations import open_source
-
-    revision = metadata.get("source_revision")
-    return open_source(config, revision if isinstance(revision, str) else None)
 
 
 def _skipped(source: Source) -> Int64:

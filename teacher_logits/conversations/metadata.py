@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from teacher_logits.conversations import RendererSpec, Source, tokenizer_sha256
-from teacher_logits.conversations.identity import text_sha256
+from teacher_logits.conversations.chat import RendererSpec
+from teacher_logits.conversations.identity import text_sha256, tokenizer_sha256
+from teacher_logits.conversations.source import Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -1,0 +1,60 @@
+"""`python explore_logits.py compare OUTPUT --model M`: the fidelity report in a terminal."""
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from teacher_logits.command_line.shell import quiet_libraries, say, set_up_reporting, share_cores
+from teacher_logits.exploring import compare_with_teacher, fidelity_text
+
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOutput:
+    """Run the teacher again over some conversations. Exit code 0: what is stored is what it says; 1: it is not."""
+
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
+    """A folder with a logits dataset, or the id of one on the Hub."""
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")]
+    """The teacher: a Hub id, or a folder with the model."""
+    conversations: Annotated[int, tyro.conf.arg(metavar="N")] = 20
+    """Compare at most this many, evenly spread over the dataset."""
+    dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
+    """Type to compute in. auto: that of the run."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps, ..."""
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Chooses the conversations."""
+    any_model: bool = False
+    """Compare even where the model is not the one of the run."""
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Split of the dataset; by default the only one."""
+    revision: Annotated[str | None, tyro.conf.arg(metavar="REVISION")] = None
+    """Branch, tag or commit of a dataset on the Hub."""
+
+
+def run_compare(options: CompareOutput) -> int:
+    """Print the report and return the exit code. Nothing is written, so Ctrl+C ends it at any time."""
+    share_cores()
+    set_up_reporting()
+    quiet_libraries()
+    try:
+        report = compare_with_teacher(
+            options.output,
+            options.model,
+            options.conversations,
+            options.dtype,
+            options.device,
+            options.seed,
+            any_model=options.any_model,
+            split=options.split,
+            revision=options.revision,
+        )
+    except KeyboardInterrupt:
+        print("stopped; nothing was changed", file=sys.stderr)
+        return _INTERRUPTED
+    say(fidelity_text(report))
+    return 0 if report.sound else 1

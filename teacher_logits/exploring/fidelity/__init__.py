@@ -1,0 +1,20 @@
+"""How faithful a logits dataset is: what it stores against what its teacher says.
+
+compare   the whole comparison            teacher   the model, and whether it is the run's
+truth     the format's definitions again  measures  differences entry by entry
+figures   their means and worsts          verdict   rounding or error       report   the result as text
+"""
+
+from teacher_logits.exploring.fidelity.compare import compare_with_teacher
+from teacher_logits.exploring.fidelity.figures import Figure, Spread, TailEstimate
+from teacher_logits.exploring.fidelity.report import FidelityReport, NucleusCounts, fidelity_text
+
+__all__ = [
+    "FidelityReport",
+    "Figure",
+    "NucleusCounts",
+    "Spread",
+    "TailEstimate",
+    "compare_with_teacher",
+    "fidelity_text",
+]
