@@ -121,8 +121,8 @@ def test_file_that_is_not_there():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--model, --dataset, --output missing"),
-        (["--model", "m"], "--dataset, --output missing"),
+        ([], "Not given: --model, --dataset, --output."),
+        (["--model", "m"], "Not given: --dataset, --output."),
         (["--resume"], r"\.logit_extraction_cache holds none"),
         ([*REQUIRED, "--resume", "--force-restart"], "--resume continues a run and --force-restart"),
         ([*REQUIRED, "--top-p-max", "256"], "1 to 255"),
