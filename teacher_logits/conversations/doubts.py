@@ -126,7 +126,7 @@ def _plain_shape(conversation: Conversation | Unusable) -> tuple[str, ...]:
     """The roles of a conversation of nothing but texts; nothing for others."""
     if isinstance(conversation, Unusable) or conversation.tools:
         return ()
-    if any(set(message) != {"role", "content"} or not message["content"] for message in conversation.messages):
+    if any(set(message) != {"role", "content"} for message in conversation.messages):
         return ()
     return tuple(message["role"] for message in conversation.messages)
 

@@ -247,6 +247,14 @@ class TestMoreThanContent:
             assert "more than its content" in str(marked(template, method, said)), "whatever the content is"
             assert "doesn't print an answer's tool calls" in marked(CHATML, method, said)
 
+    def test_a_template_that_refuses_results_without_calls(self) -> None:
+        calls = [{"type": "function", "function": {"name": "the town", "arguments": {}}}]
+        said = [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": calls}]
+        said += [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "the end"}]
+        refusing = "{% if m.role == 'tool' and not messages[1].tool_calls %}{{ raise_exception('no call') }}{% endif %}"
+        template = self.TEMPLATE.replace(FOR, FOR + refusing)
+        assert "more than its content" in by_both(template, said)
+
     def test_calls_that_are_none(self) -> None:
         """An empty list is no reason to look away from what else a template prints."""
         said = messages("a", "b")

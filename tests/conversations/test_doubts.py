@@ -91,6 +91,11 @@ class TestMarks:
         assert doubts(refusing) == []
         assert doubts(FOR + "{{ m.content }}{% generation %}{% endgeneration %}" + CLOSED) == []
 
+    def test_messages_that_are_printed_twice_or_not_at_all_are_not_judged(self) -> None:
+        once = CHATML.replace("in messages %", "in messages[-2:] %")
+        assert doubts(once) == []
+        assert doubts("{{ messages[-1].content }}" + CHATML) == []
+
     def test_templates_that_need_tools(self) -> None:
         assert len(doubts("{{ tools[0].function.name }}" + only("user"))) == 2
 

@@ -102,11 +102,21 @@ class TestTools:
             ("{{ m.content if 'content' in m else 'no key' }}", "no key"),
             ("{{ 'null' if m['content'] is none else '' + m['content'] }}", "null"),
             ("{% if m.content is not none %}{{ m.content }}{% set m = {} %}{% endif %}", ""),
+            ("{{ m.content ~ '' if 'content' in m else 1 / 0 }}", ""),
             ("{{ '' + m.content }}", ""),
             ("{{ '(' + m.content | string + ')' if m['content'] + '' or true }}", "()"),
             ("{{ m['content'] + '' if m['content'] is defined and m.content is not none else 1 / 0 }}", ""),
         ],
-        ids=["falsy", "absent", "null", "calls where null", "text", "never None", "neither absent nor null"],
+        ids=[
+            "falsy",
+            "absent",
+            "null",
+            "calls where null",
+            "null in words",
+            "text",
+            "never None",
+            "neither absent nor null",
+        ],
     )
     def test_answers_that_only_call_have_the_content_that_the_template_takes(
         self, printed: str, taken: str, tmp_path: Path
