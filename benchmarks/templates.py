@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from benchmarks.measuring import print_table
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Unusable
 from teacher_logits.conversations.choosing import with_mask_method
+from teacher_logits.conversations.masks import MARK_IT, PASS_ANOTHER
 from teacher_logits.errors import ChatTemplateError
 from teacher_logits.records import Conversation, Example
 
@@ -169,7 +170,7 @@ def main() -> None:
 
 def _reason(verdict: str) -> str:
     """The verdict in a table's cell, without the advice that all refusals end with."""
-    why = verdict.removeprefix("refused: ").partition(" Copy the template")[0]
+    why = verdict.removeprefix("refused: ").removesuffix(f" {MARK_IT}").removesuffix(f" {PASS_ANOTHER}")
     return why.replace("|", "&#124;").replace("<", "&lt;").replace("\n", " ")
 
 

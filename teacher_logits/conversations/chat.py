@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from teacher_logits.conversations.fitting import has_calls, wanted_arguments, with_arguments
+from teacher_logits.conversations.fitting import (
+    content_of_calls,
+    has_calls,
+    wanted_arguments,
+    with_arguments,
+    with_content,
+)
 from teacher_logits.conversations.looking import MarkedConversation, roles_of
 from teacher_logits.conversations.masks import (
     NO_ASSISTANT_TOKENS,
@@ -24,9 +30,10 @@ from teacher_logits.conversations.masks import (
 from teacher_logits.conversations.prefix import prefix_turns
 from teacher_logits.conversations.sentinel import sentinel_turns
 from teacher_logits.conversations.source import Source
-from teacher_logits.conversations.template import ChatTemplate, Messages, Tools, compiled, read_template
+from teacher_logits.conversations.template import ChatTemplate, Messages, Tools, read_template
 from teacher_logits.conversations.turns import Turn, TurnEnds, require_whole_tokens, turn_ends
-from teacher_logits.errors import TeacherError
+from teacher_logits.conversations.unprinted import CALLS_UNPRINTED, calls_vanish
+from teacher_logits.errors import ChatTemplateError, TeacherError
 from teacher_logits.records import Conversation, Example, Int64
 from teacher_logits.settings import ExtractionConfig, SourceOptions
 
@@ -131,7 +138,7 @@ class ChatRenderer:
 
     def _text_and_turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
         """The rendered text and the characters in it that are the assistant's, in the turns that count."""
-        text, turns = self._all_turns(conversation)
+        text, turns = self.all_turns(conversation)
         if self.spec.turns == "all":
             return text, turns
         if self.ends is not None:  # then each turn is one message's
@@ -144,23 +151,39 @@ class ChatRenderer:
         last = max((place for place, role in enumerate(roles) if role == "assistant"), default=0)
         if "assistant" not in roles[:last]:
             return []
-        return self._all_turns(replace(conversation, messages=conversation.messages[:last]))[1]
+        return self.all_turns(replace(conversation, messages=conversation.messages[:last]))[1]
 
-    def _all_turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
-        """The rendered text and the characters in it that are the assistant's."""
-        messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
-        if has_calls(messages) and self._wanted_arguments is not None:
-            messages = with_arguments(messages, self._wanted_arguments)
-        tools = conversation.tools
+    def text(self, conversation: Conversation) -> str:
+        """The conversation as the teacher sees it. Raises Unusable where the template refuses it."""
+        return self.template.render(self._messages(conversation), conversation.tools)
+
+    def all_turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
+        """The rendered text and the characters in it that are the assistant's, in all turns. Raises Unusable."""
+        messages, tools = self._messages(conversation), conversation.tools
         text = self.template.render(messages, tools)
+        if has_calls(messages) and calls_vanish(lambda said: self.template.render(said, tools), messages):
+            raise Unusable(CALLS_UNPRINTED)
         if self.ends is not None:
             return text, DERIVED[self.spec.mask_method](self.template, self.ends, messages, tools, text)
         spans = spans_in_brackets(self._bracketed.render(messages, tools), text)
         return text, [Turn(first, past) for first, past in spans]
 
+    def _messages(self, conversation: Conversation) -> Messages:
+        """The messages as the template takes them."""
+        messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
+        if not has_calls(messages):
+            return messages
+        if self._wanted_arguments is not None:
+            messages = with_arguments(messages, self._wanted_arguments)
+        return with_content(messages, self._content_of_calls)
+
+    @cached_property
+    def _content_of_calls(self) -> dict[str, Any]:
+        return content_of_calls(self.template.render)
+
     @cached_property
     def _wanted_arguments(self) -> type | None:
-        return wanted_arguments(self.template.render)
+        return wanted_arguments(self.template.render, self._content_of_calls)
 
     @cached_property
     def _prompt_opens_thoughts(self) -> bool:
@@ -231,13 +254,20 @@ def renderer_spec(
     """The renderer that the options ask for, but for its mask method, which `choose_mask` finds.
 
     end_ids: the model's end tokens, left out with --exclude-end-tokens.   pinned_date: that of a resumed run.
-    Raises ChatTemplateError where there is no template, or it is broken.
+    Raises ChatTemplateError where there is no template, it is broken, or prints nothing of the messages.
     """
     assert config.model is not None
     template = read_template(config, tokenizer)
-    compiled(template)
-    today = date.today().isoformat() if "strftime_now" in template else None
-    spec = RendererSpec(config.model, revision, config.trust_remote_code, template, pinned_date or today)
+    day = pinned_date or (date.today().isoformat() if "strftime_now" in template else None)
+    if not ChatTemplate(template, tokenizer.special_tokens_map, day).heeds_contents():
+        given = config.chat_template
+        name = "the tokenizer's chat template" if given is None else f"--chat-template {given}"
+        raise ChatTemplateError(
+            f"0 assistant tokens: {name} prints nothing of what the messages say, so it is no chat template, or not "
+            "one for `messages` with `role` and `content`. Pass the model's own with --chat-template FILE"
+            f"{'' if given is None else ', or leave that option out'}."
+        )
+    spec = RendererSpec(config.model, revision, config.trust_remote_code, template, day)
     if not isinstance(config, ExtractionConfig):
         return spec
     return replace(

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from teacher_logits.conversations.chat import BY_MARKS, DERIVED, ChatRenderer, RendererSpec
+from teacher_logits.conversations.doubts import (
+    NO_END,
+    marks_in_doubt,
+    no_tokens_printed,
+    require_marked_ends_are_tokens,
+    things_unprinted,
+)
 from teacher_logits.conversations.masks import MARK_IT, Unmarkable, Unusable, has_marks
 from teacher_logits.conversations.source import Source
 from teacher_logits.errors import ChatTemplateError
@@ -43,10 +50,18 @@ def choose_mask(
     """The spec with the mask method that --mask-source, the template and the first conversations lead to.
 
     auto takes the template's marks where it has any, else of the derived methods the one that can tell the turns of
-    more conversations. Raises ChatTemplateError where there is none.
+    more conversations. Raises ChatTemplateError where there is none. What the first conversations show to be wrong
+    about the template is logged.
     """
     first = list(source.conversations(np.arange(min(TRIED, len(source.dataset)))))
-    return with_mask_method(spec, tokenizer, config.mask_source, first)
+    spec = with_mask_method(spec, tokenizer, config.mask_source, first)
+    renderer = ChatRenderer(spec, tokenizer)
+    for doubt in things_unprinted(renderer, first):
+        log.warning("%s", doubt)
+    if spec.mask_method == BY_MARKS:
+        for doubt in marks_in_doubt(renderer, first):
+            log.warning("%s", doubt)
+    return spec
 
 
 def with_mask_method(
@@ -57,12 +72,18 @@ def with_mask_method(
 ) -> RendererSpec:
     """`choose_mask` for conversations that are read already."""
     if mask_source == BY_MARKS or (mask_source == "auto" and has_marks(spec.template)):
-        return replace(spec, mask_method=BY_MARKS)
+        spec = replace(spec, mask_method=BY_MARKS)
+        require_marked_ends_are_tokens(ChatRenderer(spec, tokenizer))
+        return spec
     methods = list(DERIVED) if mask_source == "auto" else [mask_source]
     trials = [_try(spec, tokenizer, method, first) for method in methods]
     best = max(trials, key=lambda trial: (trial.usable, trial.plain))  # the first of equals
     if best.refusals and not best.usable:
-        reasons = "; ".join(trial.why() for trial in trials if trial.refusals)
+        methods_by_reason: dict[str, list[str]] = {}
+        for trial in trials:
+            if trial.refusals:
+                methods_by_reason.setdefault(trial.why(), []).append(trial.method)
+        reasons = "; ".join(f"{' and '.join(methods)}: {why}" for why, methods in methods_by_reason.items())
         raise ChatTemplateError(
             "0 assistant tokens: the chat template has no {% generation %} markers to go by, and they can't be told "
             f"from what it prints ({reasons}). {MARK_IT}"
@@ -72,21 +93,17 @@ def with_mask_method(
 
 def log_mask_method(renderer: ChatRenderer) -> None:
     """Say how the assistant's tokens are found, and what looks wrong about the template."""
-    method, ends = renderer.spec.mask_method, renderer.ends
+    method = renderer.spec.mask_method
     log.info("assistant tokens (--mask-source %s): %s", method, _IN_WORDS[method])
-    if ends is None:
-        return
-    if ends.not_tokens:
+    not_tokens = no_tokens_printed(renderer)
+    if not_tokens:
         log.warning(
             "the chat template prints %s, which this tokenizer cuts into several tokens; if it was made for another "
             "model, pass the right one with --chat-template",
-            ", ".join(ends.not_tokens),
+            ", ".join(not_tokens),
         )
-    if not ends.ids:
-        log.warning(
-            "the chat template ends the assistant's turns with no special token, so that none is extracted, and a "
-            "student won't learn when to stop"
-        )
+    if renderer.ends is not None and not renderer.ends.ids:
+        log.warning(NO_END)
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,7 @@ class _Trial:
         """The first thing it could not do, with the template's own words."""
         refusal = self.refusals[0]
         detail = refusal.detail if isinstance(refusal, Unmarkable) else ""
-        return f"{self.method}: {refusal}" + (f": {detail}" if detail else "")
+        return f"{refusal}: {detail}" if detail else str(refusal)
 
 
 def _try(

@@ -11,6 +11,9 @@ from teacher_logits.conversations.masks import Unusable
 from teacher_logits.conversations.tools import Messages, from_json
 
 Render = Callable[[Messages], str]
+_NAME = "prqcall"
+_EITHER_WAY = ({"a": "b"}, '{"a": "b"}')
+"""Arguments of a call."""
 
 
 def has_calls(messages: Messages) -> bool:
@@ -18,13 +21,26 @@ def has_calls(messages: Messages) -> bool:
     return any(message.get("tool_calls") for message in messages)
 
 
-def wanted_arguments(render: Render) -> type | None:
+def content_of_calls(render: Render) -> dict[str, Any]:
+    """The content, as a part of the message, with which a template prints an answer that only calls tools: none at
+    all, else null, as OpenAI writes it, else (also where no call is printed) an empty text."""
+    for content in ({}, {"content": None}, {"content": ""}):
+        for arguments in _EITHER_WAY:
+            text = _tried(render, _calling(arguments, content))
+            if text is not None and _NAME in text and not (content and "None" in text):
+                return content
+    return {"content": ""}
+
+
+def wanted_arguments(render: Render, content: Mapping[str, Any]) -> type | None:
     """How a template takes the arguments of tool calls: dict or str, or None where it takes them as they are.
+
+    content: as of `content_of_calls`.
 
     Published templates print JSON text as it is, or turn mappings into JSON, or do both. One that takes only mappings
     refuses text, or prints it in quotation marks, with those inside escaped; one that takes only text refuses mappings.
     """
-    as_mapping, as_text = (_tried(render, _calling(arguments)) for arguments in ({"a": "b"}, '{"a": "b"}'))
+    as_mapping, as_text = (_tried(render, _calling(arguments, content)) for arguments in _EITHER_WAY)
     if as_mapping is None:
         return None if as_text is None else str
     return dict if as_text is None or (r"\"a\"" in as_text and r"\"a\"" not in as_mapping) else None
@@ -40,6 +56,17 @@ def with_arguments(messages: Messages, wanted: type) -> Messages:
     ]
 
 
+def with_content(messages: Messages, content: Mapping[str, Any]) -> Messages:
+    """The messages, those that only call tools with this for their content."""
+    return [{**content, **message} if message.get("tool_calls") else message for message in messages]
+
+
+def with_function(call: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """A call of a tool with another name or other arguments."""
+    function = {**_function(call), **changes}
+    return function if _function(call) is call else {**call, "function": function}
+
+
 def _tried(render: Render, messages: Messages) -> str | None:
     try:
         return render(messages)
@@ -47,11 +74,11 @@ def _tried(render: Render, messages: Messages) -> str | None:
         return None
 
 
-def _calling(arguments: Any) -> Messages:
-    call = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": arguments}}
+def _calling(arguments: Any, content: Mapping[str, Any]) -> Messages:
+    call = {"id": "abcdefghi", "type": "function", "function": {"name": _NAME, "arguments": arguments}}
     return [
         {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "assistant", **content, "tool_calls": [call]},
         {"role": "tool", "name": "f", "tool_call_id": "abcdefghi", "content": "c"},
         {"role": "assistant", "content": "d"},
     ]
@@ -73,7 +100,4 @@ def _with_arguments(call: Any, wanted: type) -> Any:
             arguments = from_json(arguments, "arguments")
         except Unusable:  # the template is to say what it makes of that
             return call
-    if not isinstance(arguments, wanted):
-        return call
-    function = {**_function(call), "arguments": arguments}
-    return function if _function(call) is call else {**call, "function": function}
+    return with_function(call, arguments=arguments) if isinstance(arguments, wanted) else call

@@ -33,6 +33,8 @@ MARK_IT = (
     "end-of-turn token, and pass it with --chat-template FILE."
 )
 """What to do where no mask can be derived."""
+PASS_ANOTHER = "Pass the model's own with --chat-template FILE."
+"""What to do where marks would be of no help."""
 
 
 class Unusable(Exception):
@@ -58,7 +60,7 @@ def require_marks(template: str) -> None:
     if not has_marks(template):
         raise ChatTemplateError(
             "0 assistant tokens: the chat template has no {% generation %} markers, and --mask-source template takes "
-            f"nothing else. Leave that option out, or: {MARK_IT}"
+            f"nothing else. Leave that option out, or mark the answers yourself. {MARK_IT}"
         )
 
 

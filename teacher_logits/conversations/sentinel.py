@@ -17,10 +17,10 @@ _SHOWN = 40
 
 def sentinel_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, tools: Tools, text: str) -> list[Turn]:
     """The turns of a conversation whose rendering is `text`. Raises Unmarkable where they can't be told."""
+    require_nothing_beside(template, messages, tools, text)
     answers = {
         place: assistant_text(message) for place, message in enumerate(messages) if message.get("role") == "assistant"
     }
-    require_nothing_beside(template, messages, tools, text)
     said = str(messages)
     word = next(each for number in count() if (each := f"qzx{number}v") not in text and each not in said)
     replaced = [

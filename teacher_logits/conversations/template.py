@@ -1,5 +1,7 @@
 """A chat template as a function from messages to text."""
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from functools import cache
@@ -18,6 +20,8 @@ Tools = list[dict[str, Any]] | None
 
 _FAILURES = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
 """What a template can raise for a conversation, besides Jinja's own errors: it is a program."""
+
+_MISSING = re.compile(r"'(\w+?)(_token)?' is undefined")
 
 PROBE_TOOLS = [
     {
@@ -60,7 +64,7 @@ class ChatTemplate:
                 **self.named_tokens,
             )
         except failures as error:
-            raise Unusable(f"the chat template refuses it: {str(error) or type(error).__name__}") from error
+            raise Unusable(f"the chat template refuses it: {_in_words(error)}") from error
         return texts[0]
 
     def prompt_opens_thoughts(self) -> bool:
@@ -72,6 +76,23 @@ class ChatTemplate:
                 continue
             return prompt.rstrip().endswith(THINK_OPEN)
         return False
+
+    def heeds_contents(self) -> bool:
+        """Whether what messages say makes any difference to what is printed; True where no trial is rendered."""
+        rendered = False
+        for tools in (None, PROBE_TOOLS):
+            for roles in (("user", "assistant"), ("system", "user", "assistant")):
+                try:
+                    texts = {
+                        self.render([{"role": role, "content": f"{word}{role}"} for role in roles], tools)
+                        for word in ("prqone", "prqtwo")
+                    }
+                except Unusable:
+                    continue
+                if len(texts) > 1:
+                    return True
+                rendered = True
+        return not rendered
 
     def _wants_parts(self) -> bool:
         """Whether the template fails on contents that are strings, or drops them, and prints lists of parts."""
@@ -93,6 +114,17 @@ class ChatTemplate:
         return False
 
 
+def _in_words(error: Exception) -> str:
+    """What a template raised, with what it means where a name is missing."""
+    said = str(error) or type(error).__name__
+    missing = _MISSING.fullmatch(said)
+    if missing is None:
+        return said
+    if missing[2]:
+        return f"{said}: this tokenizer has no {missing[1]} token, which the template prints, so it is another model's"
+    return f"{said}: chat templates are given messages, tools and the tokenizer's special tokens"
+
+
 def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
@@ -102,15 +134,28 @@ def read_template(config: SourceOptions, tokenizer: "PreTrainedTokenizerFast") -
     """The text of the chat template: of --chat-template, else of the tokenizer. Raises ChatTemplateError."""
     if config.chat_template is not None:
         try:
-            return Path(config.chat_template).expanduser().read_text(encoding="utf-8-sig")
+            text = Path(config.chat_template).expanduser().read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ChatTemplateError(f"--chat-template {config.chat_template} can't be read: {error}.") from error
+        if _is_json(text):
+            raise ChatTemplateError(
+                f"--chat-template {config.chat_template} is JSON, not a Jinja template. In a tokenizer_config.json the "
+                'template is the value of "chat_template": write that to a file of its own, and pass this.'
+            )
+        return text
     try:
         return tokenizer.get_chat_template()
     except ValueError as error:
         raise ChatTemplateError(
             f"The tokenizer of {config.model} has no chat template. Pass one with --chat-template FILE."
         ) from error
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), (dict, list, str))
+    except (ValueError, RecursionError):
+        return False
 
 
 @cache

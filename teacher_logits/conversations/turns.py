@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from teacher_logits.conversations.masks import MARK_IT, Unmarkable, Unusable
+from teacher_logits.conversations.masks import MARK_IT, PASS_ANOTHER, Unmarkable, Unusable
 from teacher_logits.conversations.template import PROBE_TOOLS, ChatTemplate, Messages, Tools
 from teacher_logits.errors import ChatTemplateError
 from teacher_logits.records import Int32, Int64
@@ -75,14 +75,8 @@ def turn_ends(template: ChatTemplate, tokenizer: "PreTrainedTokenizerFast") -> T
     once, tools = _rendered_somehow(template, two[:2])
     ids = special_tokens(tokenizer)
     before, _, tail = once.rpartition(_ANSWER)
-    not_tokens = _not_tokens(once.replace(_USER, " ").replace(_ANSWER, " "), tokenizer)
-    looks = _LOOKS_SPECIAL.match(tail.lstrip())
-    if looks and looks[0] in not_tokens:
-        raise ChatTemplateError(
-            f"0 assistant tokens: the chat template ends the assistant's turns with {looks[0]}, which is not a token "
-            "of this tokenizer, so the template was made for another one. Pass the model's own with --chat-template "
-            "FILE, or one whose assistant turns are marked with {% generation %} ... {% endgeneration %}."
-        )
+    require_end_is_token(tail, tokenizer)
+    not_tokens = no_tokens_in(once.replace(_USER, " ").replace(_ANSWER, " "), tokenizer)
     eos = tokenizer.eos_token
     last = first_special(tail, ids)
     opening = max(((before.rfind(token), len(token), token) for token in ids if token in before), default=None)
@@ -97,20 +91,36 @@ def turn_ends(template: ChatTemplate, tokenizer: "PreTrainedTokenizerFast") -> T
     return TurnEnds(last, between, own, tuple(not_tokens))
 
 
+def require_end_is_token(behind: str, tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Raise ChatTemplateError where what is printed behind an answer begins with something that looks like a special
+    token and isn't one here."""
+    looks = _LOOKS_SPECIAL.match(behind.lstrip())
+    if looks and no_tokens_in(looks[0], tokenizer):
+        raise ChatTemplateError(
+            f"0 assistant tokens: the chat template ends the assistant's turns with {looks[0]}, which is not a token "
+            f"of this tokenizer, so the template was made for another one. {PASS_ANOTHER}"
+        )
+
+
 def _rendered_somehow(template: ChatTemplate, messages: Messages) -> tuple[str, Tools]:
     """A rendering that shows the answer, and the tools it took."""
-    reason = "it drops the assistant's text"
+    other = [*messages[:-1], {**messages[-1], "content": _ANSWER_2}]
+    reason, advice = "", ""
     for tools in (None, PROBE_TOOLS):
         try:
             text = template.render(messages, tools)
+            if _ANSWER in text:
+                return text, tools
+            drops = template.render(other, tools) == text
+            reason = "it drops the assistant's text" if drops else "it changes the assistant's text"
+            advice = PASS_ANOTHER if drops else MARK_IT
         except Unusable as refusal:
-            reason = str(refusal)
-            continue
-        if _ANSWER in text:
-            return text, tools
+            reason = reason or str(refusal)
+            # A template that needs what nobody gives it renders nothing with marks either.
+            advice = advice or (PASS_ANOTHER if "is undefined" in reason else MARK_IT)
     raise ChatTemplateError(
         f"0 assistant tokens: the chat template has no {{% generation %}} markers, and can't be tried on a question "
-        f"and an answer ({reason}). {MARK_IT}"
+        f"and an answer ({reason}). {advice}"
     )
 
 
@@ -162,7 +172,8 @@ def _says_something(text: str, specials: Iterable[str]) -> bool:
     return bool(_LOOKS_SPECIAL.sub("", text).strip())
 
 
-def _not_tokens(text: str, tokenizer: "PreTrainedTokenizerFast") -> list[str]:
+def no_tokens_in(text: str, tokenizer: "PreTrainedTokenizerFast") -> list[str]:
+    """What looks like special tokens in a text, and is several tokens of the tokenizer."""
     return [
         printed
         for printed in dict.fromkeys(_LOOKS_SPECIAL.findall(text))
@@ -184,12 +195,16 @@ def require_nothing_beside(template: ChatTemplate, messages: Messages, tools: To
     """Raise Unmarkable where an assistant's message prints more than its content, such as thoughts of their own or tool
     calls: what of that the model has to say, and where it ends, can't be told from the text."""
     plain: Messages = [
-        {key: message[key] for key in ("role", "content") if key in message}
+        {"role": "assistant", "content": message.get("content") or ""}
         if message.get("role") == "assistant"
         else message
         for message in messages
     ]
-    if plain != messages and template.render(plain, tools) != text:
+    try:
+        is_same = plain == messages or template.render(plain, tools) == text
+    except Unusable:  # it can't do without what is beside the content
+        is_same = False
+    if not is_same:
         raise Unmarkable("an answer has more than its content, such as tool calls or thoughts of their own")
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from teacher_logits.conversations import MarkedConversation, Unusable, select_rows
-from teacher_logits.errors import DatasetError
-from teacher_logits.extraction.prepare import PreparedRun, prepare_run
+from teacher_logits.conversations.unprinted import THOUGHTS
+from teacher_logits.extraction.prepare import PreparedRun, prepare_run, refuse_all
 from teacher_logits.extraction.resume import find_stored_run, require_same_run
 from teacher_logits.hub import open_repository, patiently
 from teacher_logits.journal import RunCache
@@ -16,7 +16,7 @@ from teacher_logits.settings import ExtractionConfig
 
 LOOKED_AT = 300
 """Conversations from which the ones to show are taken."""
-_SPEAKING = ("tool_calls", "reasoning_content", "reasoning", "thinking")
+_SPEAKING = ("tool_calls", *THOUGHTS)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def preview_mask(config: ExtractionConfig) -> MaskPreview:
 
 
 def mask_preview(run: PreparedRun) -> MaskPreview:
-    """The preview of a prepared run. Raises DatasetError where not one of the first conversations can be used."""
+    """The preview of a prepared run. Raises DatasetError or ChatTemplateError where none of the first can be used."""
     rows = select_rows(run.source, run.config)[:LOOKED_AT]
     found = list(run.source.conversations(rows))
     examples = run.renderer.render(found)
@@ -70,10 +70,7 @@ def mask_preview(run: PreparedRun) -> MaskPreview:
         if isinstance(conversation, Conversation) and isinstance(example, Example)
     ]
     if not usable:
-        raise DatasetError(
-            f"None of the first {len(rows):,} conversations can be used: {skipped.most_common(1)[0][0]}. Check the "
-            "columns and --mask-source."
-        )
+        refuse_all(skipped)
     tokens = sum(len(example.input_ids) for _, example in usable)
     share = sum(len(example.positions) for _, example in usable) / tokens
     shown = [(title, run.renderer.look(conversation)) for title, conversation in _chosen(usable)]

@@ -85,15 +85,24 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("template", "reason"),
         [
-            (without_marks(turn(HEADER, "{{ m.content | upper }}<|im_end|>")), "drops the assistant's text"),
+            (without_marks(turn(HEADER, "{{ m.content | upper }}<|im_end|>")), "changes the assistant's text.*Copy"),
             (without_marks(turn(HEADER, "{{ m.content }}{{ m.content }}<|im_end|>")), "sentinel: .* twice"),
-            ("{% for m in messages %}{{ functions.x }}{% endfor %}", "'functions' is undefined"),
-            ("{{ messages[0].content }}", "drops the assistant's text"),
+            (
+                "{% for m in messages %}{{ functions.x }}{% endfor %}",
+                r"'functions' is undefined: .*\. Pass the",
+            ),
+            ("{{ bos_token + messages[0].content }}", "no bos token, which the template prints.* Pass the model's own"),
+            ("{{ messages[0].content }}", r"drops the assistant's text\). Pass the model's own"),
         ],
     )
     def test_with_the_reason_and_the_way_out(self, template: str, reason: str) -> None:
         with pytest.raises(ChatTemplateError, match=f"0 assistant tokens.*{reason}.*--chat-template FILE"):
             chosen(template)
+
+    def test_one_reason_of_several_methods_once(self) -> None:
+        needing = "{% if not tools %}{{ raise_exception('no tools') }}{% endif %}" + without_marks(KINDS["prefix"])
+        with pytest.raises(ChatTemplateError, match=r"\(prefix and sentinel: the [\w ]+ refuses it: no tools\)"):
+            chosen(needing)
 
     def test_a_template_that_refuses_the_data_alone_is_told_by_the_data(self) -> None:
         """Its conversations are skipped with the template's own reason."""

@@ -244,8 +244,16 @@ class TestMoreThanContent:
         for method in METHODS:
             for turns in ("all", "last"):
                 assert isinstance(marked(template, method, said, turns=turns), str), "the reason why there is none"
-            dropped = marked(CHATML, method, said)
-            assert dropped == ["b<|im_end|>", "the end<|im_end|>"] if content else isinstance(dropped, str)
+            assert "more than its content" in str(marked(template, method, said)), "whatever the content is"
+            assert "doesn't print an answer's tool calls" in marked(CHATML, method, said)
+
+    def test_a_template_that_refuses_results_without_calls(self) -> None:
+        calls = [{"type": "function", "function": {"name": "the town", "arguments": {}}}]
+        said = [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": calls}]
+        said += [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "the end"}]
+        refusing = "{% if m.role == 'tool' and not messages[1].tool_calls %}{{ raise_exception('no call') }}{% endif %}"
+        template = self.TEMPLATE.replace(FOR, FOR + refusing)
+        assert "more than its content" in by_both(template, said)
 
     def test_calls_that_are_none(self) -> None:
         """An empty list is no reason to look away from what else a template prints."""

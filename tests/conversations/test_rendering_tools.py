@@ -95,6 +95,39 @@ class TestTools:
         glued = AS_JSON.replace("c.function.arguments | tojson", "'' + c.function.arguments")
         assert rendered(source, glued) == [CALLED, CALLED]
 
+    @pytest.mark.parametrize(
+        ("printed", "taken"),
+        [
+            ("{{ m.content if m.content else 'nothing' }}", "nothing"),
+            ("{{ m.content if 'content' in m else 'no key' }}", "no key"),
+            ("{{ 'null' if m['content'] is none else '' + m['content'] }}", "null"),
+            ("{% if m.content is not none %}{{ m.content }}{% set m = {} %}{% endif %}", ""),
+            ("{{ m.content ~ '' if 'content' in m else 1 / 0 }}", ""),
+            ("{{ '' + m.content }}", ""),
+            ("{{ '(' + m.content | string + ')' if m['content'] + '' or true }}", "()"),
+            ("{{ m['content'] + '' if m['content'] is defined and m.content is not none else 1 / 0 }}", ""),
+        ],
+        ids=[
+            "falsy",
+            "absent",
+            "null",
+            "calls where null",
+            "null in words",
+            "text",
+            "never None",
+            "neither absent nor null",
+        ],
+    )
+    def test_answers_that_only_call_have_the_content_that_the_template_takes(
+        self, printed: str, taken: str, tmp_path: Path
+    ) -> None:
+        template = AS_JSON.replace("{{ m.content or '' }}", printed)
+        for arguments in ({"x": 1}, '{"x": 1}'):
+            said = [calling(arguments), calling(arguments)]
+            del said[1][1]["content"]
+            null, absent = rendered(of_rows(tmp_path, [{"messages": each} for each in said]), template)
+            assert null == absent and f"assistant=[[{taken}f {{" in null and "b" in null
+
     def test_arguments_that_are_no_json(self, tmp_path: Path) -> None:
         source = of_rows(tmp_path, [{"messages": calling("x = 1")}, {"messages": calling('{"x": 1}')}])
         assert rendered(source, AS_JSON) == [CALLED.replace('{"x": 1}', '"x = 1"'), CALLED]

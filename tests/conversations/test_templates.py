@@ -83,6 +83,46 @@ class TestWhichTemplate:
         with pytest.raises(ChatTemplateError, match="can't be read"):
             spec_of(CHATML, tmp_path, chat_template=str(tmp_path / "bytes.jinja"))
 
+    @pytest.mark.parametrize("held", [{"chat_template": CHATML}, [{"name": "default"}], CHATML])
+    def test_json(self, held: Any, tmp_path: Path) -> None:
+        path = tmp_path / "tokenizer_config.json"
+        path.write_text(json.dumps(held), encoding="utf-8")
+        with pytest.raises(ChatTemplateError, match=r'tokenizer_config\.json is JSON.*value of "chat_template"'):
+            spec_of(CHATML, tmp_path, chat_template=str(path))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "hello",
+            "{% generation %}hello{% endgeneration %}",
+            "{% for m in conversation %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+            "{% for m in messages %}{{ m.role }}: {{ m.value }}{% endfor %}",
+            "{{ tools | length }}",
+        ],
+    )
+    def test_what_is_no_chat_template(self, text: str, tmp_path: Path) -> None:
+        path = tmp_path / "other.jinja"
+        path.write_text(text, encoding="utf-8")
+        reason = "prints nothing of what the messages say, so it is no chat template"
+        with pytest.raises(ChatTemplateError, match=rf"--chat-template .*other\.jinja {reason}.*leave that option out"):
+            spec_of(CHATML, tmp_path, chat_template=str(path))
+        if text:  # a tokenizer has none where it is empty
+            with pytest.raises(ChatTemplateError, match=rf"the tokenizer's chat template {reason}.*FILE\.$"):
+                spec_of(text, tmp_path)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "{{ messages[0].content | upper }}",
+            "{% if messages[0].role == 'system' %}{{ messages[1].content }}{% endif %}",
+            "{% if tools %}{{ messages[0].content }}{% endif %}",
+            "{{ messages[5].content }}",
+        ],
+    )
+    def test_peculiar_ones_are_left_to_the_data(self, text: str, tmp_path: Path) -> None:
+        assert spec_of(text, tmp_path).template == text
+
     @pytest.mark.parametrize(
         "broken", ["{% if %}", "{{ ", "{% endfor %}", "{% for m in messages %}", "{{ x|nofilter }}"]
     )
@@ -109,7 +149,8 @@ class TestRefusedConversations:
             ("{{ '{} {}'.format('a') }}", "index"),
             ("{{ 'a' + 1 }}", "can only concatenate str"),
             ("{{ messages[9].content }}", "no element 9"),
-            ("{{ missing.attribute }}", "'missing' is undefined"),
+            ("{{ missing.attribute }}", "'missing' is undefined: chat templates are given messages, tools"),
+            ("{{ bos_token + 'a' }}", "'bos_token' is undefined: this tokenizer has no bos token"),
             ("{{ missing | tojson }}", "not JSON serializable"),
             ("{{ range(99999999) | list }}", "Range too big"),
             ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),

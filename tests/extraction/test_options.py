@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from teacher_logits.errors import DatasetError, InputError, NotConfirmedError, OutputError
+from teacher_logits.errors import ChatTemplateError, DatasetError, InputError, NotConfirmedError, OutputError
 from teacher_logits.extraction.extract import run_extraction
 from teacher_logits.extraction.preview import MaskPreview, preview_mask
 from teacher_logits.shards import read_table, shard_schema
 from tests.conversations.test_rendering_tools import calling
 from tests.extraction.runs import ForkServer, Place, stored_rows
 from tests.extraction.test_rows import Recomputed, check_row
-from tests.tiny import UNMARKED, message_rows, messages, question_rows, save_teacher, write_jsonl
+from tests.tiny import CHATML, UNMARKED, message_rows, messages, question_rows, save_teacher, write_jsonl
 
 EARLY_END = {"question": "What?", "answer": "the<|endoftext|> river"}
 PER_ENTRY = ("logsumexp", "token_logprob", "top_max", "sampled_min", "top_counts")
@@ -269,9 +269,13 @@ def test_verify_mask_only(place: Place, forks: ForkServer, tmp_path: Path):
 )
 def test_verify_mask_shows_what_is_peculiar(more: dict[str, Any], place: Place, tmp_path: Path):
     rows = [{"messages": messages("a", "b")}, {"messages": messages("c")}, {"messages": messages("c", "d", "e", "f")}]
-    rows += [more, {"messages": messages("j" * 90, "k")}]
+    rows += [more, {"messages": messages("j" * 200, "k")}]
     there = dataclasses.replace(place, data=write_jsonl(tmp_path / "chat.jsonl", rows))
-    preview = preview_mask(there.config())
+    printing = CHATML.replace(
+        "<|im_end|>{% endg", "{% for c in message.tool_calls %}{{ c }}{% endfor %}<|im_end|>{% endg"
+    )
+    (tmp_path / "calls.jinja").write_text(printing, encoding="utf-8")
+    preview = preview_mask(there.config(chat_template=str(tmp_path / "calls.jinja")))
     assert [title for title, _ in preview.shown] == [
         "the first (index 0)",
         "one with several turns (index 2)",
@@ -279,6 +283,15 @@ def test_verify_mask_shows_what_is_peculiar(more: dict[str, Any], place: Place, 
         "the longest (index 4)",
     ]
     assert preview.skipped == {"no assistant message": 1} and "1 of them can't be used" in preview.text()
+
+
+def test_verify_mask_of_marks_that_hold_nothing(place: Place, tmp_path: Path):
+    empty = CHATML.replace("{% generation %}", "{% generation %}{% endgeneration %}", 1).replace(
+        "<|im_end|>{% endgeneration %}", "<|im_end|>"
+    )
+    (tmp_path / "empty.jinja").write_text(empty, encoding="utf-8")
+    with pytest.raises(ChatTemplateError, match=r"^0 assistant tokens in the first 30 .* enclose nothing .*prefix"):
+        preview_mask(place.config(chat_template=str(tmp_path / "empty.jinja")))
 
 
 def test_verify_mask_says_how_many_tokens_are_marked(place: Place, reference: Place):
