@@ -82,7 +82,7 @@ Never renormalise over the stored tokens: the log-sum-exp is that of the whole v
 
 _FIGURES = """\
 | mean nucleus | {nucleus:.1f} tokens |
-| the nuclei hold | {mass:.2%} of the probability, on average |
+| the nuclei hold | {mass:.2f} % of the probability, on average |
 | bytes a token | {bytes:.0f} |
 """
 
@@ -170,7 +170,7 @@ def _figures(checkpoint: Checkpoint) -> str:
         return ""
     return _FIGURES.format(
         nucleus=figures.nucleus_tokens / figures.entries,
-        mass=figures.nucleus_mass / figures.entries,
+        mass=100 * figures.nucleus_mass / figures.entries,
         bytes=figures.bytes / figures.entries,
     )
 

@@ -44,7 +44,7 @@ def test_figures_are_those_of_the_entries(reference: Place) -> None:
             first += count
     card = card_of(reference)
     assert cell(card, "mean nucleus") == f"{np.mean(sizes):.1f} tokens"
-    assert cell(card, "the nuclei hold") == f"{np.mean(mass):.2%} of the probability, on average"
+    assert cell(card, "the nuclei hold") == f"{100 * np.mean(mass):.2f} % of the probability, on average"
     stored = sum(path.stat().st_size for path in shards_of(reference.folder))
     assert cell(card, "bytes a token") == f"{stored / len(sizes):.0f}"
     figures = Checkpoint.parse((reference.folder / "checkpoint.json").read_bytes(), "here").figures
