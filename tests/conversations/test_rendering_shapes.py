@@ -121,7 +121,7 @@ SHAPES += [
     ),
     *(
         (
-            {"system": "s", name: "a", "chosen": "b", "rejected": "c"},
+            {name: "a", "chosen": "b", "rejected": "c"},
             {"user": name, "assistant": "chosen"},
             f"`{name}` and `chosen` as preference data (the chosen conversation)",
             PLAIN,
@@ -148,8 +148,7 @@ def test_found_by_itself_said_and_rendered(
 ) -> None:
     source = of_rows(tmp_path, [row | {"id": 5}])
     assert source.columns.names() == columns
-    unread = " (`system` is not read; --system-col system would)" if "system" in row else ""
-    assert source.describe() == f"{words}, from rows.jsonl{unread}"
+    assert source.describe() == f"{words}, from rows.jsonl"
     assert rendered(source) == [text]
 
 
