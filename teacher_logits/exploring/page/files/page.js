@@ -1,25 +1,13 @@
 (() => {
   "use strict";
   const byId = (id) => document.getElementById(id);
-  const root = document.documentElement;
 
-  // The theme of the system, until somebody asks for the other one. Nothing is kept: a page leaves no traces.
-  const theme = byId("theme");
-  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);
-  const nameTheme = () => { theme.textContent = isDark() ? "Light theme" : "Dark theme"; };
-  theme.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    nameTheme();
-  });
-  prefersDark.addEventListener("change", nameTheme);
-  theme.hidden = false;
-  nameTheme();
-
-  const data = JSON.parse(byId("data").textContent);
+  // A report of an empty dataset has no conversation to show.
+  const data = JSON.parse(byId("data")?.textContent ?? '{"bands": ""}');
   const count = data.bands.length;
   if (!count) return;
-  const cells = [...document.querySelectorAll(".t")];
+  const conversation = byId("conversation");
+  const cells = [...conversation.querySelectorAll(".t")];
   const entryOf = new Map(cells.map((cell, entry) => [cell, entry]));
   const textOf = new Map(data.vocabulary.map((id, place) => [id, data.texts[place]]));
   const firstChoice = [0];
@@ -257,7 +245,6 @@
   };
 
   // One listener for all tokens.
-  const conversation = byId("conversation");
   const entryUnder = (event) => entryOf.get(event.target.closest(".t")) ?? null;
   conversation.addEventListener("pointerover", (event) => {
     if (event.pointerType !== "touch") hover(entryUnder(event));
@@ -288,7 +275,15 @@
     if (peak) select(toPeak(Number(peak)), { scroll: "center", say: true });
   });
 
+  // A link to a token leads to it and selects it.
+  const fromAddress = () => {
+    const entry = entryOf.get(location.hash.length > 1 ? byId(location.hash.slice(1)) : null);
+    if (entry !== undefined) select(entry, { focus: true, scroll: "center" });
+  };
+  addEventListener("hashchange", fromAddress);
+
   drawChart();
   select(0);
+  fromAddress();
   new ResizeObserver(() => { if (chart.clientWidth !== width) drawChart(); }).observe(chart);
 })();
