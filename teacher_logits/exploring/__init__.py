@@ -8,7 +8,7 @@ text, conversation   views as text                       printing  the same, pri
 page         a conversation as an HTML page              entropy   of distributions stored in part
 statistics   figures of whole datasets                   plots     matplotlib figures
 writing      both as files                               notebook  the names of explore_logits
-verifying    whether the dataset is sound
+verifying    whether the dataset is sound                report    all of it on one HTML page
 """
 
 from teacher_logits.codec import unpack_indices
@@ -31,7 +31,13 @@ from teacher_logits.exploring.decoding import (
 from teacher_logits.exploring.entropy import entropy_bounds, entropy_estimate
 from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.optional import MissingLibraryError
-from teacher_logits.exploring.page import ConversationView, conversation_page, conversation_view
+from teacher_logits.exploring.page import (
+    ConversationView,
+    conversation_page,
+    conversation_view,
+    save_page,
+    writable_page,
+)
 from teacher_logits.exploring.plots import (
     plot_entropy_along_position,
     plot_logit_distribution,
@@ -46,6 +52,7 @@ from teacher_logits.exploring.printing import (
     quick_explore,
     visualize_conversation_probabilities,
 )
+from teacher_logits.exploring.report import dataset_report
 from teacher_logits.exploring.runs import load_extraction_config, load_tokenizer, tokenizer_if_any, tokenizer_of
 from teacher_logits.exploring.samples import NoSuchSampleError, get_sample, read_sample
 from teacher_logits.exploring.sources import Source, open_source
@@ -84,6 +91,7 @@ __all__ = [
     "conversation_page",
     "conversation_text",
     "conversation_view",
+    "dataset_report",
     "dataset_stats_text",
     "decode_top_tokens",
     "dequantize_all_logits",
@@ -111,6 +119,7 @@ __all__ = [
     "print_top_tokens",
     "quick_explore",
     "read_sample",
+    "save_page",
     "summarize",
     "summary_text",
     "surprises_text",
@@ -120,5 +129,6 @@ __all__ = [
     "verification_text",
     "verify_dataset",
     "visualize_conversation_probabilities",
+    "writable_page",
     "write_plots",
 ]

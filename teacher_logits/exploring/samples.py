@@ -1,6 +1,6 @@
 """One conversation's entries, found in a dataset or in its files and unpacked token by token."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +12,15 @@ from teacher_logits.errors import FormatError
 from teacher_logits.exploring.loading import run_of_dataset
 from teacher_logits.exploring.runs import run_of_source
 from teacher_logits.exploring.sources import Source, hub_errors, open_source
-from teacher_logits.exploring.streams import Open, files_of_stream, find_number, find_place, open_address, read_row
+from teacher_logits.exploring.streams import (
+    Open,
+    files_of_stream,
+    find_number,
+    find_numbers,
+    find_place,
+    open_address,
+    read_row,
+)
 
 _PER_TOKEN = {
     "top_counts": np.int64,
@@ -91,6 +99,22 @@ def read_sample(
     run = run_of_source(source)
     with source.errors():
         return _from_shards(shards, place, index, opened, run, _rows_of_shards(run))
+
+
+def read_samples(source: Source, split: str | None, indices: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """The samples of these numbers of the source dataset, each once. Raises NoSuchSampleError where one isn't there."""
+
+    def opened(name: str) -> IO[bytes]:
+        with source.errors():
+            return source.open(name)
+
+    _, shards = source.shards(split)
+    run, wanted = run_of_source(source), list(dict.fromkeys(indices))
+    with source.errors():
+        found = find_numbers(shards, wanted, opened)
+        if missing := [index for index in wanted if index not in found]:
+            raise _no_number(missing[0])
+        return {index: unpack_row(read_row(*found[index], opened), run) for index in wanted}
 
 
 def _from_shards(

@@ -27,15 +27,15 @@ _LINE_BREAK = Markup('<i class="line-break"></i>\n')
 _TAB = Markup('<i class="tab"></i>\t')
 
 
-def framed(template: str, package: str = _PACKAGE, styles: tuple[str, ...] = (), **values: Any) -> str:
+def framed(template: str, package: str = _PACKAGE, style: str = "", **values: Any) -> str:
     """A whole page as HTML5 text, ready to be written as UTF-8.
 
-    template: one that extends frame.html.jinja, in `package`, as are the style sheets that come after the common one.
+    template: one that extends frame.html.jinja, in `package`.   style: rules to come after those all pages have.
     values: what the template is filled from, `title` among them.
     The page's Content-Security-Policy forbids all loading, and every style and script but the page's two own, by their
     hash. Values stand in it as escaped text, or as JSON in which no `<` is left.
     """
-    style = _common_style() + "".join(source(name, package) for name in styles)
+    style = _common_style() + style
     script = source("theme.js") + source("page.js")
     policy = "; ".join(
         [
@@ -53,15 +53,21 @@ def framed(template: str, package: str = _PACKAGE, styles: tuple[str, ...] = (),
 
 
 def save_page(path: str | Path, page: str) -> Path:
-    """Write a page, whole or not at all, and return where it is. Raises OutputError where it would replace anything
-    but an earlier page, or there is no such folder."""
+    """Write a page, whole or not at all, and return where it is. Raises OutputError: see `writable_page`."""
+    final = writable_page(path)
+    write_bytes(final, page.encode(), PUBLIC_FILE)
+    return final
+
+
+def writable_page(path: str | Path) -> Path:
+    """The path, if a page may be written there. Raises OutputError where that would replace anything but an earlier
+    page, or there is no such folder."""
     final = Path(path).expanduser()
     if final.is_dir() or not final.parent.is_dir():
         what = "is a folder" if final.is_dir() else f"can't be written: there is no folder {final.parent}"
         raise OutputError(f"{final} {what}. Give the name of a file, such as page.html, in a folder that exists.")
     if final.exists() and not _is_page(final):
         raise OutputError(f"{final} exists and is no page of this program, so it is kept. Give another name.")
-    write_bytes(final, page.encode(), PUBLIC_FILE)
     return final
 
 
