@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -98,7 +98,6 @@ class Report:
     no_pictures: str
     """Why there are none; '' where there are, or nothing is to be drawn."""
     examples: Examples
-    has_entries: bool = field(default=True)
 
 
 def report_content(
@@ -139,7 +138,6 @@ def report_content(
         pictures=tuple(drawn),
         no_pictures=no_pictures,
         examples=_examples(source, split, stats, samples, tokenizer),
-        has_entries=stats.entries > 0,
     )
 
 
@@ -202,8 +200,7 @@ def _excerpt(source: Source, why: str, sample: Sample, tokenizer: Any) -> Excerp
 def _lede(stats: DatasetStats) -> str:
     teacher = run_name(stats.run, "model") or "an unknown teacher"
     source = run_name(stats.run, "source") or run_name(stats.run, "dataset")
-    tokens = f"{stats.entries:,} token{'s' if stats.entries != 1 else ''}"
-    conversations = f"{stats.conversations:,} conversation{'s' if stats.conversations != 1 else ''}"
+    tokens, conversations = _counted(stats.entries, "token"), _counted(stats.conversations, "conversation")
     return f"What {teacher} expected at {tokens} of {conversations}" + (f" from {source}." if source else ".")
 
 
@@ -217,8 +214,8 @@ def _facts(summary: DatasetSummary, stats: DatasetStats) -> Iterator[tuple[str, 
     yield "Split", summary.split
     yield "Complete", {True: "yes", False: "no, its run isn’t finished", None: "unknown"}[summary.complete]
     if summary.missing_shards:
-        yield "Missing", f"{summary.missing_shards:,} shards that checkpoint.json lists"
-    yield "Files", f"{summary.shards:,} shard{'s' if summary.shards != 1 else ''}, {size_text(summary.size)}"
+        yield "Missing", f"{_counted(summary.missing_shards, 'shard')} that checkpoint.json lists"
+    yield "Files", f"{_counted(summary.shards, 'shard')}, {size_text(summary.size)}"
     if vocabulary := metadata.get("vocab_used"):
         yield "Vocabulary", f"{vocabulary:,} tokens" if isinstance(vocabulary, int) else str(vocabulary)
     if dtype := metadata.get("model_dtype"):
@@ -249,6 +246,10 @@ def _unsure(sample: Sample | None) -> int | None:
 def _name(source: Source) -> str:
     """What the dataset is called. Of a path its last part alone, since pages are sent to others."""
     return visible(source.folder.resolve().name if isinstance(source, FolderSource) else source.name)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _heading(index: int) -> str:

@@ -15,7 +15,7 @@ from teacher_logits.exploring.statistics import (
     SurpriseStats,
     at_cap_text,
 )
-from teacher_logits.exploring.text import percent, size_text
+from teacher_logits.exploring.text import percent, size_text, visible
 
 _LN2 = float(np.log(2))
 _MOST_REASONS = 10
@@ -172,7 +172,7 @@ def _own(surprise: SurpriseStats | None, ranks: RankStats | None) -> Iterator[tu
 
 def _skipped(skipped: dict[str, int]) -> Table:
     reasons = list(skipped.items())
-    rows = [(reason, f"{count:,}") for reason, count in reasons[:_MOST_REASONS]]
+    rows = [(visible(reason).replace("\n", " "), f"{count:,}") for reason, count in reasons[:_MOST_REASONS]]
     if more := reasons[_MOST_REASONS:]:
         rows.append(("other reasons", f"{sum(count for _, count in more):,}"))
     return Table("Conversations left out", ("reason", "conversations"), tuple(rows))

@@ -246,8 +246,12 @@
 
   // One listener for all tokens.
   const entryUnder = (event) => entryOf.get(event.target.closest(".t")) ?? null;
+  // Where the page moves under a pointer that lies still, nobody points at anything.
+  let pointer = "";
+  const placeOf = ({ clientX, clientY }) => `${clientX} ${clientY}`;
+  addEventListener("pointermove", (event) => { pointer = placeOf(event); }, true);
   conversation.addEventListener("pointerover", (event) => {
-    if (event.pointerType !== "touch") hover(entryUnder(event));
+    if (event.pointerType !== "touch" && placeOf(event) !== pointer) hover(entryUnder(event));
   });
   conversation.addEventListener("pointerleave", () => hover(null));
   conversation.addEventListener("click", (event) => {
