@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import extract_logits
-from teacher_logits.command_line.explore import Show
+from teacher_logits.command_line.explore import Show, Stats
 from teacher_logits.extraction.compute_lengths import LengthsConfig
 from teacher_logits.settings import ExtractionConfig, option_name
 from tests.extraction.runs import ROOT, Ended, command
@@ -130,7 +130,9 @@ def test_a_reader_that_leaves_early(face: str, tmp_path: Path):
 
 
 def test_messages_name_options_that_exist():
-    fields = {field.name for kind in (ExtractionConfig, LengthsConfig, Show) for field in dataclasses.fields(kind)}
+    fields = {
+        field.name for kind in (ExtractionConfig, LengthsConfig, Show, Stats) for field in dataclasses.fields(kind)
+    }
     known = {option_name(field) for field in fields}
     known |= {f"--no-{name[2:]}" for name in known}
     for path in (ROOT / "teacher_logits").rglob("*.py"):
