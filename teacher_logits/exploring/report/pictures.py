@@ -26,7 +26,7 @@ from teacher_logits.progress import track
 _SCALE = 4 / 3
 """Pixels of an image for each at which it is shown."""
 _WIDE = 700
-_HALF = (5.6, 3.9)
+_HALF = (5.0, 3.6)
 """Inches of a picture that stands beside another."""
 _COLOURS = 128
 """Of a picture's palette: it has a few and their shades, so that nobody sees a difference but in the bytes."""
