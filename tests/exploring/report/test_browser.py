@@ -1,11 +1,19 @@
 """The report in a real browser: nothing is fetched, nothing complains, both themes, wide and narrow."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from teacher_logits.exploring import open_source
+from teacher_logits.exploring.page.content import page_content
+from teacher_logits.exploring.report.content import report_content
+from teacher_logits.exploring.report.page import report_html
 from tests.exploring.browsing import Visit
+from tests.exploring.made import Made
+from tests.exploring.page.samples import text_sample
+from tests.extraction.runs import Place
 
 pytestmark = pytest.mark.browser
 
@@ -66,6 +74,25 @@ def test_passages_lead_to_the_token(visit: Open, html: str):
     assert shown.evaluate(inside)
     bits = passage.locator("strong").inner_text().removesuffix(" bits")
     assert float(seen.panel()["surprise"].removesuffix(" bits")) == pytest.approx(float(bits), abs=0.051)
+
+
+def test_the_panel_is_not_pushed_under_the_chart(visit: Open, extracted: Place, made: Made):
+    """At the end of a long conversation with much below it: where a link or a button leads, both can be seen."""
+    report = report_content(open_source(extracted.folder), verify=False)
+    texts = [("<|user|>Go on.<|end|>", False), ("hello there, goodbye <|end|>" * 3, True)] * 20
+    view = page_content(text_sample(made.tokenizer, texts), made.tokenizer)
+    last = len(view.bands) - 1
+    found = replace(report.examples.passages[0], index=7, entry=last)
+    examples = replace(report.examples, view=view, passages=(found,))
+    seen = visit(report_html(replace(report, examples=examples)), viewport={"width": 1280, "height": 900})
+    seen.page.locator(".where a").click()
+    seen.page.wait_for_function("document.querySelector('.t.current').getBoundingClientRect().bottom < innerHeight")
+    places = "['#chart', '#panel', '.t.current'].map(name => document.querySelector(name).getBoundingClientRect())"
+    seen.page.wait_for_timeout(100)
+    chart, panel, token = seen.page.evaluate(places)
+    assert seen.page.locator(f"#turn-token-{last}.current").count() == 1
+    assert chart["bottom"] < panel["top"] and token["bottom"] < 900
+    assert token["top"] > chart["bottom"]
 
 
 def test_the_token_view_works(visit: Open, html: str):

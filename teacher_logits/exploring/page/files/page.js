@@ -175,6 +175,12 @@
     lines.move("hovered", entry);
     showInPanel(entry ?? current);
   };
+  // Towards the end of the conversation the panel is pushed under the chart: back, as far as the token stays in sight.
+  const uncoverPanel = (cell) => {
+    const covered = chart.getBoundingClientRect().bottom + 16 - byId("panel").getBoundingClientRect().top;
+    const room = innerHeight - 32 - cell.getBoundingClientRect().bottom;
+    if (covered > 0 && room > 0) scrollBy(0, -Math.min(covered, room));
+  };
   const select = (entry, { focus = false, scroll = null, say = false } = {}) => {
     const before = cells[current];
     before.classList.remove("current");
@@ -192,7 +198,10 @@
     if (scroll) {
       cell.scrollIntoView({ block: scroll });
       // Turns that come into view now may take another height than was reserved for them.
-      requestAnimationFrame(() => cell.scrollIntoView({ block: "nearest" }));
+      requestAnimationFrame(() => {
+        cell.scrollIntoView({ block: "nearest" });
+        if (scroll === "center") uncoverPanel(cell);
+      });
     }
     if (say) byId("status").textContent = spoken(entry);
     hover(null);
