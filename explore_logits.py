@@ -6,7 +6,7 @@ In a notebook:
     dataset = quick_explore("./logits")
     visualize_conversation_probabilities(dataset, 1)
 
-In a terminal: python explore_logits.py ./logits [show 0 | stats | plots -o FOLDER | verify]
+In a terminal: python explore_logits.py ./logits [show 0 | html 0 | stats | plots -o FOLDER | report | verify]
 """
 
 from teacher_logits.exploring.notebook import *  # noqa: F403

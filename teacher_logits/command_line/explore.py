@@ -1,4 +1,4 @@
-"""`python explore_logits.py OUTPUT [show PLACE | stats | plots -o FOLDER | verify]`, and `verify OUTPUT`."""
+"""`python explore_logits.py OUTPUT [show | html | stats | plots | report | verify]`, and `verify OUTPUT`."""
 
 import io
 import sys
@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say
+from teacher_logits.command_line.pages import Html, Report, write_conversation, write_report
+from teacher_logits.command_line.shell import exit_code_of, place_of, quiet_libraries, say
 from teacher_logits.errors import FormatError, SettingsError, TeacherLogitsError
 from teacher_logits.exploring import (
     Source,
@@ -95,14 +96,16 @@ class VerifyOutput(Verify):
 
 @dataclass(frozen=True)
 class Explore:
-    """Look into a logits dataset: a summary, `show` a conversation, `stats`, `plots`, `verify` whether it is sound."""
+    """Look into a logits dataset: a summary, or one of the commands below."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
     """A folder with a logits dataset, or the id of one on the Hub."""
     command: (
         Annotated[Show, tyro.conf.subcommand("show")]
         | Annotated[Stats, tyro.conf.subcommand("stats")]
+        | Annotated[Html, tyro.conf.subcommand("html")]
         | Annotated[Plots, tyro.conf.subcommand("plots")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[None, tyro.conf.subcommand("summary", description="The dataset in numbers.")]
     ) = None
@@ -170,13 +173,17 @@ def _answer(options: Explore) -> str:
             return _conversation(source, options.split, show)
         case Stats() as stats:
             return _stats(source, options.split, stats)
+        case Html() as html:
+            return write_conversation(source, options.split, html)
         case Plots() as plots:
             return _plots(source, options.split, plots)
+        case Report() as report:
+            return write_report(source, options.split, report)
     return summary_text(summarize(source, options.split))
 
 
 def _conversation(source: Source, split: str | None, show: Show) -> str:
-    sample = read_sample(source, split, _place(show), show.index)
+    sample = read_sample(source, split, place_of(show.place, show.index), show.index)
     tokenizer = tokenizer_of(sample["run"]) if show.tokenizer is None else load_tokenizer(show.tokenizer)
     surprising = most_surprising(analyze_token_probabilities(sample, tokenizer=tokenizer), _SURPRISES)
     shown = [conversation_text(sample, tokenizer)]
@@ -201,17 +208,10 @@ def _plots(source: Source, split: str | None, options: Plots) -> str:
         source,
         options.output_dir,
         split,
-        place=_place(options),
+        place=place_of(options.place, options.index),
         index=options.index,
         position=options.position,
         theme=options.theme,
         tokenizer=tokenizer,
     )
     return "\n".join(map(str, written))
-
-
-def _place(options: Show | Plots) -> int | None:
-    """The place that was asked for, by default the first; None where an index was. Raises SettingsError for both."""
-    if options.place is not None and options.index is not None:
-        raise SettingsError(f"Give a place ({options.place}) or --index ({options.index}), not both.")
-    return 0 if options.place is None and options.index is None else options.place

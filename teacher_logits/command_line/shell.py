@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from teacher_logits.errors import TeacherLogitsError
+from teacher_logits.errors import SettingsError, TeacherLogitsError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -76,6 +76,16 @@ def exit_code_of(command: Callable[[], int], advice: str = "") -> int:
         told = f"the disk is full ({error.filename})" if error.errno in _FULL else str(error)
         print(f"error: {told}. {advice}".rstrip(), file=sys.stderr)
         return 1
+
+
+def place_of(place: int | None, index: int | None) -> int | None:
+    """The row that was asked for, by default the first; None where a number of the source was.
+
+    Raises SettingsError for both.
+    """
+    if place is not None and index is not None:
+        raise SettingsError(f"Give a place ({place}) or --index ({index}), not both.")
+    return 0 if place is None and index is None else place
 
 
 def say(text: str) -> None:

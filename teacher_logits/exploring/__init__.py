@@ -10,6 +10,7 @@ statistics   figures of whole datasets                   plots     matplotlib fi
 writing      both as files                               notebook  the names of explore_logits
 retokenizing the tokens of datasets written without      verifying whether the dataset is sound
 fidelity     whether it is what the teacher says
+report       all of it on one HTML page
 """
 
 from teacher_logits.codec import unpack_indices
@@ -33,7 +34,13 @@ from teacher_logits.exploring.entropy import entropy_bounds, entropy_estimate
 from teacher_logits.exploring.fidelity import FidelityReport, compare_with_teacher, fidelity_text
 from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.optional import MissingLibraryError
-from teacher_logits.exploring.page import ConversationView, conversation_page, conversation_view
+from teacher_logits.exploring.page import (
+    ConversationView,
+    conversation_page,
+    conversation_view,
+    save_page,
+    writable_page,
+)
 from teacher_logits.exploring.plots import (
     plot_entropy_along_position,
     plot_logit_distribution,
@@ -48,6 +55,7 @@ from teacher_logits.exploring.printing import (
     quick_explore,
     visualize_conversation_probabilities,
 )
+from teacher_logits.exploring.report import dataset_report
 from teacher_logits.exploring.retokenizing import retokenized
 from teacher_logits.exploring.runs import load_extraction_config, load_tokenizer, tokenizer_if_any, tokenizer_of
 from teacher_logits.exploring.samples import NoSuchSampleError, get_sample, read_sample
@@ -89,6 +97,7 @@ __all__ = [
     "conversation_page",
     "conversation_text",
     "conversation_view",
+    "dataset_report",
     "dataset_stats_text",
     "decode_top_tokens",
     "dequantize_all_logits",
@@ -118,6 +127,7 @@ __all__ = [
     "quick_explore",
     "read_sample",
     "retokenized",
+    "save_page",
     "summarize",
     "summary_text",
     "surprises_text",
@@ -127,5 +137,6 @@ __all__ = [
     "verification_text",
     "verify_dataset",
     "visualize_conversation_probabilities",
+    "writable_page",
     "write_plots",
 ]

@@ -1,6 +1,6 @@
 """One conversation's entries, found in a dataset or in its files and unpacked token by token."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +16,7 @@ from teacher_logits.exploring.streams import (
     Open,
     files_of_stream,
     find_number,
+    find_numbers,
     find_place,
     open_address,
     read_row,
@@ -131,6 +132,17 @@ def _opener(source: Source) -> Open:
             return source.open(name)
 
     return opened
+
+
+def read_samples(source: Source, split: str | None, indices: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """The samples of these numbers of the source dataset, each once. Raises NoSuchSampleError where one isn't there."""
+    _, shards = source.shards(split)
+    run, opened, wanted = run_of_source(source), _opener(source), list(dict.fromkeys(indices))
+    with source.errors():
+        found = find_numbers(shards, wanted, opened)
+        if missing := [index for index in wanted if index not in found]:
+            raise _no_number(missing[0])
+        return {index: unpack_row(read_row(*found[index], opened), run) for index in wanted}
 
 
 def _from_shards(

@@ -73,16 +73,24 @@ def row_counts(shards: Sequence[str], open_shard: Open, rows: Mapping[str, int] 
 
 def find_number(shards: Sequence[str], index: int, open_shard: Open) -> tuple[str, int] | None:
     """The shard of the row with this number in the source dataset, and the row's place in it."""
+    return find_numbers(shards, [index], open_shard).get(index)
 
-    def look(shard: str) -> int | None:
+
+def find_numbers(shards: Sequence[str], wanted: Iterable[int], open_shard: Open) -> dict[int, tuple[str, int]]:
+    """The same of several numbers, looking into each shard once. Numbers that are nowhere are left out."""
+    numbers = np.unique(np.fromiter(wanted, np.int64))
+
+    def look(shard: str) -> dict[int, tuple[str, int]]:
         with open_shard(shard) as stream:
-            found = np.flatnonzero(read_indices(stream) == index)
-        return int(found[0]) if len(found) else None
+            stored = read_indices(stream)
+        places = np.flatnonzero(np.isin(stored, numbers))
+        # Of a number that is there twice, the first row.
+        return {int(stored[place]): (shard, int(place)) for place in places[::-1]}
 
-    for shard, row in zip(shards, _map(look, shards), strict=True):
-        if row is not None:
-            return shard, row
-    return None
+    found: dict[int, tuple[str, int]] = {}
+    for there in _map(look, shards):
+        found = there | found
+    return found
 
 
 def read_row(shard: str, row: int, open_shard: Open) -> Mapping[str, Any]:

@@ -44,8 +44,11 @@ class DatasetSummary:
         return self.nucleus.count
 
 
-def summarize(source: Source, split: str | None = None) -> DatasetSummary:
-    """Read `num_tokens` and `top_counts` of every shard and add them up. Raises FormatError where one is damaged."""
+def summarize(source: Source, split: str | None = None, nucleus: NucleusSizeStats | None = None) -> DatasetSummary:
+    """Read `num_tokens` and `top_counts` of every shard and add them up. Raises FormatError where one is damaged.
+
+    nucleus: the sizes of the split's nuclei, where they are at hand: then nothing of the shards is read.
+    """
     run = run_of_source(source)
     split, names = source.shards(split)
     return DatasetSummary(
@@ -57,7 +60,7 @@ def summarize(source: Source, split: str | None = None) -> DatasetSummary:
         shards=len(names),
         missing_shards=len(set(run.get("shards") or {}) - set(source.data_files())),
         size=sum(source.size(name) for name in names),
-        nucleus=analyze_nucleus_sizes(source, split=split),
+        nucleus=analyze_nucleus_sizes(source, split=split) if nucleus is None else nucleus,
         skipped=_skipped(source),
     )
 

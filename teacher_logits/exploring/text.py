@@ -6,7 +6,8 @@ turn the reading direction, are shown as escapes.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from teacher_logits.exploring.analysis import TokenChoice, TokenProbability
 from teacher_logits.exploring.decoding import Sample, get_nucleus_probability_mass
 from teacher_logits.exploring.runs import told
 from teacher_logits.exploring.tokens import TokenTexts
+from teacher_logits.settings import is_folder
 
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
@@ -114,6 +116,25 @@ def perplexity_text(logprobs: np.ndarray) -> str:
     note = f" (without {left_out:,} tokens of unknown or no probability)" if left_out else ""
     with np.errstate(over="ignore"):
         return f"{np.exp(-finite.mean()):,.2f}{note}"
+
+
+def run_name(run: Mapping[str, Any], name: str) -> str | None:
+    """The run's model or dataset. Of a path its last part alone, since pages are sent to others; None: not told."""
+    named = (run.get("metadata") or {}).get(name) or told(run, name)
+    if named is None:
+        return None
+    return visible(PurePath(named).name if is_folder(str(named)) else str(named))
+
+
+def run_settings(run: Mapping[str, Any], samples: int | None = None) -> str:
+    """What decided how much of a distribution is stored: 'top-p 0.98, cap 100, 24 samples', as far as it is told.
+
+    samples: a token's, where they are known from elsewhere.
+    """
+    top_p, cap, drawn = (told(run, name) for name in ("top_p", "top_p_max_elements", "sampled_n"))
+    drawn = samples if drawn is None else drawn
+    named = [(top_p, f"top-p {top_p}"), (cap, f"cap {cap}"), (drawn, f"{drawn} samples")]
+    return ", ".join(text for value, text in named if value is not None) or "settings unknown"
 
 
 def percent(share: float) -> str:

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import explore_logits
-from teacher_logits.exploring import dataset_stats_text
+from teacher_logits.exploring import dataset_report, dataset_stats_text
 from tests.exploring.damage import shards_of
 from tests.exploring.made import TEXTS, Made
+from tests.exploring.parsing import Page, Tables
 from tests.extraction.runs import Place
 from tests.hub_server import Fault, HubServer, hub_environment
 
@@ -68,10 +69,16 @@ def test_in_a_terminal(made: Made, tmp_path: Path):
         server.add_files(REPO, files(made.folder))
         assert "4 in 2 shards" in run(server, tmp_path, "explore_logits.py", REPO)
         stats = run(server, tmp_path, "explore_logits.py", REPO, "stats", "--revision", "main")
+        page = tmp_path / "report.html"
+        run(server, tmp_path, "explore_logits.py", REPO, "report", "-o", str(page), "--no-source")
         shown = run(server, tmp_path, "explore_logits.py", REPO, "show", "--index", "5", "--revision", "main")
     assert shown.startswith("conversation 5: ")
     text = dataset_stats_text(explore_logits.compute_dataset_stats(made.folder), made.tokenizer)
     assert stats.startswith(text) and "sampled_indices_low" in stats
+    report = page.read_text(encoding="utf-8")
+    assert Tables(report).tables == Tables(dataset_report(made.folder, verify=False)).tables
+    assert Page(report).texts["h1"] == [REPO]
+    assert f"python explore_logits.py {REPO} html --index 5" in Page(report).texts["code"]
 
 
 def verify(server: HubServer, home: Path, *options: str) -> tuple[int, list[str]]:

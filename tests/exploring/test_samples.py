@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from explore_logits import get_sample, load_logit_dataset
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring import NoSuchSampleError, open_source, read_sample
-from teacher_logits.exploring.samples import count_samples, iter_samples, unpack_row
+from teacher_logits.exploring.samples import count_samples, iter_samples, read_samples, unpack_row
 from tests.exploring.made import RUN, TEXTS, Made
 
 
@@ -48,6 +49,28 @@ def test_from_the_files(made: Made):
     for place, index in enumerate(TEXTS):
         assert_same(read_sample(source, place=place), get_sample(dataset, place))
         assert_same(read_sample(source, index=index), get_sample(dataset, place))
+
+
+def test_several_at_once(made: Made):
+    source = open_source(made.folder)
+    wanted = [9, 17, 5, 9]
+    found = read_samples(source, None, wanted)
+    assert list(found) == [9, 17, 5]
+    for index, sample in found.items():
+        assert_same(sample, read_sample(source, index=index))
+    assert read_samples(source, None, []) == {}
+    with pytest.raises(NoSuchSampleError, match="index 18"):
+        read_samples(source, None, [17, 18])
+
+
+def test_a_number_that_is_there_twice(copy: Path):
+    """The first row is taken, by whichever way."""
+    first, second = sorted((copy / "data").iterdir())
+    rows = pq.read_table(first)
+    pq.write_table(pa.concat_tables([pq.read_table(second), rows.slice(1), rows.slice(1)]), second)
+    source = open_source(copy)
+    assert_same(read_samples(source, None, [123])[123], read_sample(source, place=1))
+    assert_same(read_sample(source, index=123), read_sample(source, place=1))
 
 
 @pytest.mark.parametrize("streaming", [False, True])

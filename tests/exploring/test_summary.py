@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from teacher_logits.errors import FormatError
-from teacher_logits.exploring import open_source, summarize, summary_text
+from teacher_logits.exploring import analyze_nucleus_sizes, open_source, summarize, summary_text
 from tests.exploring.made import CAP, RUN, Made
 
 
@@ -24,6 +24,13 @@ def test_figures(made: Made):
     assert f"{(sizes == CAP).mean():.2%} of the tokens (cap {CAP})".replace("%", " %", 1) in text
     assert f"{summary.size / len(sizes):,.1f} bytes a token" in text
     assert "2  empty" in text and "somebody/chats" in text
+
+
+def test_sizes_that_are_at_hand(made: Made):
+    source = open_source(made.folder)
+    sizes = analyze_nucleus_sizes(source, per_sample=True)
+    summary = summarize(source, nucleus=sizes)
+    assert summary.nucleus is sizes and summary_text(summary) == summary_text(summarize(source))
 
 
 def test_an_unfinished_run(copy: Path):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,9 @@ from teacher_logits.exploring.decoding import (
 from teacher_logits.exploring.entropy import entropy_bounds, stored_mass
 from teacher_logits.exploring.page.cells import Cell, Turn, shown
 from teacher_logits.exploring.page.palette import band_codes
-from teacher_logits.exploring.runs import told
-from teacher_logits.exploring.text import percent, perplexity_text, visible
+from teacher_logits.exploring.text import percent, perplexity_text, run_name, run_settings, visible
 from teacher_logits.exploring.tokens import TokenTexts
 from teacher_logits.records import Float64
-from teacher_logits.settings import is_folder
 
 CHOICES = 8
 """How many of the teacher's first choices a page holds for each token."""
@@ -146,7 +143,8 @@ def _facts(sample: Sample, logprobs: Float64, turns: Sequence[Turn]) -> tuple[tu
 
 def _fact_rows(sample: Sample, logprobs: Float64, turns: Sequence[Turn]) -> Iterator[tuple[str, str]]:
     yield "Teacher", _model(sample)
-    if source := _named(sample, "source") or _named(sample, "dataset"):
+    run = sample.get("run") or {}
+    if source := run_name(run, "source") or run_name(run, "dataset"):
         yield "Source", f"{source}, index {sample['index']}"
     yield "Stored", _settings(sample)
     count = sample["num_tokens"]
@@ -163,27 +161,14 @@ def _fact_rows(sample: Sample, logprobs: Float64, turns: Sequence[Turn]) -> Iter
         yield "Mean nucleus", f"{sizes.mean():.1f} tokens, {percent(mass.mean())}"
 
 
-def _settings(sample: Sample) -> str:
-    """top_p, cap and samples a token, as far as they are told."""
-    run = sample.get("run") or {}
-    top_p, cap, draws = (told(run, name) for name in ("top_p", "top_p_max_elements", "sampled_n"))
-    if draws is None and sample["num_tokens"]:
-        draws = len(sample["sampled_indices"][0])
-    named = [(top_p, f"top-p {top_p}"), (cap, f"cap {cap}"), (draws, f"{draws} samples")]
-    return ", ".join(text for value, text in named if value is not None) or "settings unknown"
-
-
 def _model(sample: Sample) -> str:
-    return _named(sample, "model") or "unknown teacher"
+    return run_name(sample.get("run") or {}, "model") or "unknown teacher"
 
 
-def _named(sample: Sample, name: str) -> str | None:
-    """A model or dataset of the run. Of a path its last part alone, since pages are sent to others."""
+def _settings(sample: Sample) -> str:
     run = sample.get("run") or {}
-    named = (run.get("metadata") or {}).get(name) or told(run, name)
-    if named is None:
-        return None
-    return visible(PurePath(named).name if is_folder(str(named)) else str(named))
+    drawn = len(sample["sampled_indices"][0]) if sample["num_tokens"] else None
+    return run_settings(run, drawn)
 
 
 def _first_probabilities(sample: Sample) -> list[Float64]:

@@ -9,8 +9,7 @@ from markupsafe import escape
 from teacher_logits.exploring.analysis import as_sample
 from teacher_logits.exploring.decoding import Sample
 from teacher_logits.exploring.page.content import page_content
-from teacher_logits.exploring.page.render import page_html
-from teacher_logits.files import PUBLIC_FILE, write_bytes
+from teacher_logits.exploring.page.frame import framed, save_page
 
 _HEIGHT = 760
 """Pixels of the frame in a notebook."""
@@ -25,10 +24,8 @@ class ConversationView:
     """The whole HTML page."""
 
     def save(self, path: str | Path) -> Path:
-        """Write the page, whole or not at all, and return where it is."""
-        final = Path(path)
-        write_bytes(final, self.page.encode(), PUBLIC_FILE)
-        return final
+        """Write the page, whole or not at all, and return where it is. Raises OutputError: see `save_page`."""
+        return save_page(path, self.page)
 
     def _repr_html_(self) -> str:
         """The page in a frame of its own, which can't touch the notebook, nor the notebook's style the page."""
@@ -52,7 +49,7 @@ def conversation_view(
     retokenize: where the dataset was written without its tokens, render the conversation again; see `retokenized`.
     """
     content = page_content(as_sample(sample_or_dataset, place, index, retokenize), tokenizer)
-    return ConversationView(content.title, page_html(content))
+    return ConversationView(content.title, framed("page.html.jinja", title=content.title, content=content))
 
 
 def conversation_page(sample: Sample, tokenizer: Any = None) -> str:

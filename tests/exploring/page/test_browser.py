@@ -11,8 +11,8 @@ from benchmarks.conversation_page import repeated
 from teacher_logits.exploring import analyze_token_probabilities, conversation_page, conversation_view
 from teacher_logits.exploring.page.cells import shown
 from teacher_logits.exploring.page.palette import BANDS
+from tests.exploring.browsing import Visit
 from tests.exploring.made import SMILE, Made
-from tests.exploring.page.browsing import Visit
 from tests.exploring.page.samples import text_sample
 from tests.exploring.page.test_view import HOSTILE
 

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from teacher_logits.exploring.page.frame import source
 from teacher_logits.exploring.page.palette import BANDS, IMPOSSIBLE, UNKNOWN, band_codes
-from teacher_logits.exploring.page.render import _source
 
 THEMES = ("light", "dark")
 TEXT, GRAPHICS = 4.5, 3.0
@@ -51,7 +51,7 @@ def lab(light: np.ndarray) -> np.ndarray:
 
 def css_colours(theme: str) -> dict[str, str]:
     """The variables of the style sheet that are colours."""
-    found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", _source("page.css"))
+    found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", source("page.css"))
     return {name: colours[THEMES.index(theme)] for name, *colours in found}
 
 

@@ -1,7 +1,5 @@
 """The page as text: whole, safe, and with nothing in it that would be fetched."""
 
-import base64
-import hashlib
 import json
 import re
 import subprocess
@@ -16,52 +14,14 @@ from teacher_logits.exploring import ConversationView, conversation_page, conver
 from teacher_logits.exploring.page.content import page_content
 from tests.exploring.made import TEXTS, Made
 from tests.exploring.page.samples import text_sample
+from tests.exploring.parsing import Page, assert_named, assert_sealed
 
-VOID = {"meta", "link", "col", "br", "img", "input", "hr"}
 HOSTILE = [
     ("</main><script>alert('prompt')</script><!-- ", False),
     ("<script>alert(1)</script></span><img src=x onerror=alert(2)>", True),
     ('&lt;b&gt; "\' style="x" {{ 7 * 7 }} {% raw %} ]]> <style>*{display:none}</style>', False),
     ("</script><script>alert(3)</script> <!--<script> \u2028 \x00\x1b[31m\u202e", True),
 ]
-
-
-class Page(HTMLParser):
-    """What a page consists of. Fails where an element is not closed in its turn."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[tuple[str, dict[str, str | None]]] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, list[str]] = {}
-        """Text by the element it stands in, in which a token or a turn's text is 't' and 'text'."""
-        self.feed(page)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append((tag, dict(attrs)))
-        if tag not in VOID and tag != "i":
-            self.texts.setdefault(self.place, []).append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            self.texts[self.place][-1] += data
-
-    @property
-    def place(self) -> str:
-        inner = [element for element in self.open if element[0] != "i"]
-        tag, attributes = inner[-1]
-        return (attributes.get("class") or tag).split()[0]
-
-    @property
-    def attributes(self) -> list[tuple[str, str | None]]:
-        return [pair for _, attributes in self.elements for pair in attributes.items()]
 
 
 @pytest.fixture(scope="module")
@@ -97,36 +57,15 @@ def test_text_stays_text(hostile: str, made: Made):
     assert "<" not in data and "49" not in page.texts["text"][2]
 
 
-def test_policy_allows_the_pages_own_script_and_style_alone(hostile: str):
-    page = Page(hostile)
-    (policy,) = [a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy is not None and policy.startswith("default-src 'none'; ")
-    assert "unsafe" not in policy and "http" not in policy and "*" not in policy
-    hashes = {kind: re.findall(rf"{kind}-src 'sha256-([^']+)'", policy) for kind in ("style", "script")}
-    for kind, text in (("style", page.texts["style"][0]), ("script", page.texts["script"][1])):
-        assert hashes[kind] == [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()]
-    # Such attributes would be refused by the policy.
-    assert not [name for name, _ in page.attributes if name == "style" or name.startswith("on")]
-
-
-def test_nothing_in_it_is_fetched(hostile: str):
-    page = Page(hostile)
-    addresses = [value for name, value in page.attributes if name in ("src", "href", "srcset", "action", "data")]
-    assert addresses and all(value in ("#conversation", "data:,") for value in addresses)
-    assert not re.search(r"url\(|@import|@font-face", page.texts["style"][0])
-    assert not re.search(
-        r"fetch\(|XMLHttpRequest|import\(|WebSocket|sendBeacon|innerHTML|eval\(", page.texts["script"][1]
-    )
+def test_nothing_but_its_own_runs_and_nothing_is_fetched(hostile: str):
+    assert_sealed(Page(hostile))
 
 
 def test_page_is_named_and_ids_are_unique(hostile: str):
     page = Page(hostile)
     assert page.elements[0] == ("html", {"lang": "en"}) and hostile.startswith("<!DOCTYPE html>\n")
-    ids = [value for name, value in page.attributes if name == "id"]
-    assert len(ids) == len(set(ids))
-    named = [name for key, value in page.attributes if key == "aria-labelledby" for name in str(value).split()]
-    assert named and set(named) <= set(ids)
-    assert {"header", "main", "aside", "footer", "h1"} <= {tag for tag, _ in page.elements}
+    assert_named(page)
+    assert "aside" in {tag for tag, _ in page.elements}
 
 
 def test_long_text_without_stored_tokens(made: Made):

@@ -1,25 +1,13 @@
 (() => {
   "use strict";
   const byId = (id) => document.getElementById(id);
-  const root = document.documentElement;
 
-  // The theme of the system, until somebody asks for the other one. Nothing is kept: a page leaves no traces.
-  const theme = byId("theme");
-  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);
-  const nameTheme = () => { theme.textContent = isDark() ? "Light theme" : "Dark theme"; };
-  theme.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    nameTheme();
-  });
-  prefersDark.addEventListener("change", nameTheme);
-  theme.hidden = false;
-  nameTheme();
-
-  const data = JSON.parse(byId("data").textContent);
+  // A report of an empty dataset has no conversation to show.
+  const data = JSON.parse(byId("data")?.textContent ?? '{"bands": ""}');
   const count = data.bands.length;
   if (!count) return;
-  const cells = [...document.querySelectorAll(".t")];
+  const conversation = byId("conversation");
+  const cells = [...conversation.querySelectorAll(".t")];
   const entryOf = new Map(cells.map((cell, entry) => [cell, entry]));
   const textOf = new Map(data.vocabulary.map((id, place) => [id, data.texts[place]]));
   const firstChoice = [0];
@@ -187,6 +175,12 @@
     lines.move("hovered", entry);
     showInPanel(entry ?? current);
   };
+  // Towards the end of the conversation the panel is pushed under the chart: back, as far as the token stays in sight.
+  const uncoverPanel = (cell) => {
+    const covered = chart.getBoundingClientRect().bottom + 16 - byId("panel").getBoundingClientRect().top;
+    const room = innerHeight - 32 - cell.getBoundingClientRect().bottom;
+    if (covered > 0 && room > 0) scrollBy(0, -Math.min(covered, room));
+  };
   const select = (entry, { focus = false, scroll = null, say = false } = {}) => {
     const before = cells[current];
     before.classList.remove("current");
@@ -204,7 +198,10 @@
     if (scroll) {
       cell.scrollIntoView({ block: scroll });
       // Turns that come into view now may take another height than was reserved for them.
-      requestAnimationFrame(() => cell.scrollIntoView({ block: "nearest" }));
+      requestAnimationFrame(() => {
+        cell.scrollIntoView({ block: "nearest" });
+        if (scroll === "center") uncoverPanel(cell);
+      });
     }
     if (say) byId("status").textContent = spoken(entry);
     hover(null);
@@ -257,10 +254,13 @@
   };
 
   // One listener for all tokens.
-  const conversation = byId("conversation");
   const entryUnder = (event) => entryOf.get(event.target.closest(".t")) ?? null;
+  // Where the page moves under a pointer that lies still, nobody points at anything.
+  let pointer = "";
+  const placeOf = ({ clientX, clientY }) => `${clientX} ${clientY}`;
+  addEventListener("pointermove", (event) => { pointer = placeOf(event); }, true);
   conversation.addEventListener("pointerover", (event) => {
-    if (event.pointerType !== "touch") hover(entryUnder(event));
+    if (event.pointerType !== "touch" && placeOf(event) !== pointer) hover(entryUnder(event));
   });
   conversation.addEventListener("pointerleave", () => hover(null));
   conversation.addEventListener("click", (event) => {
@@ -288,7 +288,15 @@
     if (peak) select(toPeak(Number(peak)), { scroll: "center", say: true });
   });
 
+  // A link to a token leads to it and selects it.
+  const fromAddress = () => {
+    const entry = entryOf.get(location.hash.length > 1 ? byId(location.hash.slice(1)) : null);
+    if (entry !== undefined) select(entry, { focus: true, scroll: "center" });
+  };
+  addEventListener("hashchange", fromAddress);
+
   drawChart();
   select(0);
+  fromAddress();
   new ResizeObserver(() => { if (chart.clientWidth !== width) drawChart(); }).observe(chart);
 })();

@@ -1,0 +1,65 @@
+"""`html` and `report` of explore_logits.py: views as HTML pages."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from teacher_logits.command_line.shell import place_of, quiet_libraries
+from teacher_logits.exploring import (
+    Source,
+    conversation_view,
+    dataset_report,
+    load_tokenizer,
+    read_sample,
+    save_page,
+    writable_page,
+)
+
+
+@dataclass(frozen=True)
+class Html:
+    """Write a conversation as one HTML page: what the teacher thought of each of its tokens."""
+
+    place: Annotated[int | None, tyro.conf.Positional, tyro.conf.arg(metavar="PLACE")] = None
+    """Which row: 0 is the first, and by default the one written. The longest conversations stand first."""
+    index: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Instead of a place, the conversation's number in the source dataset."""
+    output_file: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
+    """The page, by default conversation-N.html here. An earlier page of that name is replaced, no other file."""
+    tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write the whole dataset as one HTML page to be sent to somebody: figures, soundness, plots, conversations."""
+
+    output_file: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = Path("report.html")
+    """The page. An earlier page of that name is replaced, no other file."""
+    verify: bool = True
+    """Check whether the dataset is sound, for which all of it is read."""
+    source: bool = True
+    """When checking, open the source dataset, which may have to be fetched, to see if conversations are missing."""
+    tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
+
+
+def write_conversation(source: Source, split: str | None, options: Html) -> str:
+    """Write the page of a conversation and return where it is."""
+    sample = read_sample(source, split, place_of(options.place, options.index), options.index)
+    tokenizer = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
+    view = conversation_view(sample, tokenizer=tokenizer)
+    path = Path(f"conversation-{sample['index']}.html") if options.output_file is None else options.output_file
+    return str(view.save(path))
+
+
+def write_report(source: Source, split: str | None, options: Report) -> str:
+    """Write the page of the dataset and return where it is."""
+    tokenizer = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
+    writable_page(options.output_file)  # before the work
+    if options.verify and options.source:
+        quiet_libraries()  # the source is opened with them
+    page = dataset_report(source, split, verify=options.verify, look_at_source=options.source, tokenizer=tokenizer)
+    return str(save_page(options.output_file, page))
