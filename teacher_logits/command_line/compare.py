@@ -13,11 +13,9 @@ _INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOutput:
+class Compare:
     """Run the teacher again over some conversations. Exit code 0: what is stored is what it says; 1: it is not."""
 
-    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
-    """A folder with a logits dataset, or the id of one on the Hub."""
     model: Annotated[str, tyro.conf.arg(metavar="NAME")]
     """The teacher: a Hub id, or a folder with the model."""
     conversations: Annotated[int, tyro.conf.arg(metavar="N")] = 20
@@ -30,6 +28,14 @@ class CompareOutput:
     """Chooses the conversations."""
     any_model: bool = False
     """Compare even where the model is not the one of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOutput(Compare):
+    """Run the teacher again over some conversations. Exit code 0: what is stored is what it says; 1: it is not."""
+
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
+    """A folder with a logits dataset, or the id of one on the Hub."""
     split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Split of the dataset; by default the only one."""
     revision: Annotated[str | None, tyro.conf.arg(metavar="REVISION")] = None

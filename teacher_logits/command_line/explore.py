@@ -1,14 +1,17 @@
-"""`python explore_logits.py OUTPUT [show | html | stats | plots | report | verify]`, and `verify OUTPUT`."""
+"""`python explore_logits.py OUTPUT [show | html | stats | plots | report | verify | compare]`, `verify OUTPUT`, and
+`compare OUTPUT`."""
 
+import dataclasses
 import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from teacher_logits.command_line.pages import Html, Report, write_conversation, write_report
+from teacher_logits.command_line.compare import Compare, CompareOutput, run_compare
+from teacher_logits.command_line.pages import Html, Report, sample_of, write_conversation, write_report
 from teacher_logits.command_line.shell import exit_code_of, place_of, quiet_libraries, say
 from teacher_logits.errors import FormatError, SettingsError, TeacherLogitsError
 from teacher_logits.exploring import (
@@ -22,7 +25,6 @@ from teacher_logits.exploring import (
     load_tokenizer,
     most_surprising,
     open_source,
-    read_sample,
     summarize,
     summary_text,
     surprises_text,
@@ -46,6 +48,8 @@ class Show:
     """Instead of a place, the conversation's number in the source dataset."""
     tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
+    retokenize: bool = False
+    """Where the tokens were not stored, render the conversation again from the source dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +111,7 @@ class Explore:
         | Annotated[Plots, tyro.conf.subcommand("plots")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
+        | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[None, tyro.conf.subcommand("summary", description="The dataset in numbers.")]
     ) = None
     split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -133,6 +138,8 @@ def _explore(arguments: list[str] | None) -> int:
     try:
         if isinstance(options, VerifyOutput):
             return _verify(options)
+        if isinstance(options, CompareOutput):
+            return run_compare(options)
         say(_answer(options))
     except TeacherLogitsError:
         raise
@@ -144,12 +151,18 @@ def _explore(arguments: list[str] | None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Explore | VerifyOutput:
-    """The options. `verify OUTPUT` and `OUTPUT verify` are the same; a folder of that name is given as ./verify."""
+def _parse(arguments: list[str]) -> Explore | VerifyOutput | CompareOutput:
+    """The options. `verify OUTPUT` and `OUTPUT verify` are the same; a folder of that name is given as ./verify. So for
+    `compare`."""
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
     if arguments[:1] == ["verify"]:
         return tyro.cli(VerifyOutput, args=arguments[1:], prog="explore_logits.py verify", config=config)
+    if arguments[:1] == ["compare"]:
+        return tyro.cli(CompareOutput, args=arguments[1:], prog="explore_logits.py compare", config=config)
     options = tyro.cli(Explore, args=arguments, prog="explore_logits.py", config=config)
+    if isinstance(options.command, Compare):
+        given: dict[str, Any] = dataclasses.asdict(options.command)
+        return CompareOutput(output=options.output, split=options.split, revision=options.revision, **given)
     if not isinstance(options.command, Verify):
         return options
     if options.split is not None:
@@ -183,7 +196,7 @@ def _answer(options: Explore) -> str:
 
 
 def _conversation(source: Source, split: str | None, show: Show) -> str:
-    sample = read_sample(source, split, place_of(show.place, show.index), show.index)
+    sample = sample_of(source, split, show)
     tokenizer = tokenizer_of(sample["run"]) if show.tokenizer is None else load_tokenizer(show.tokenizer)
     surprising = most_surprising(analyze_token_probabilities(sample, tokenizer=tokenizer), _SURPRISES)
     shown = [conversation_text(sample, tokenizer)]

@@ -1,8 +1,9 @@
 """`html` and `report` of explore_logits.py: views as HTML pages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import tyro
 
@@ -13,6 +14,7 @@ from teacher_logits.exploring import (
     dataset_report,
     load_tokenizer,
     read_sample,
+    retokenized,
     save_page,
     writable_page,
 )
@@ -30,6 +32,8 @@ class Html:
     """The page, by default conversation-N.html here. An earlier page of that name is replaced, no other file."""
     tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
+    retokenize: bool = False
+    """Where the tokens were not stored, render the conversation again from the source dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +50,29 @@ class Report:
     """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
 
 
+class OneConversation(Protocol):
+    """Options that choose a conversation."""
+
+    @property
+    def place(self) -> int | None: ...
+    @property
+    def index(self) -> int | None: ...
+    @property
+    def retokenize(self) -> bool: ...
+
+
+def sample_of(source: Source, split: str | None, options: OneConversation) -> Mapping[str, Any]:
+    """The conversation that the options choose, with its tokens where they are stored or asked for."""
+    sample = read_sample(source, split, place_of(options.place, options.index), options.index)
+    if not options.retokenize:
+        return sample
+    quiet_libraries()  # the source is opened with them
+    return retokenized(sample)
+
+
 def write_conversation(source: Source, split: str | None, options: Html) -> str:
     """Write the page of a conversation and return where it is."""
-    sample = read_sample(source, split, place_of(options.place, options.index), options.index)
+    sample = sample_of(source, split, options)
     tokenizer = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
     view = conversation_view(sample, tokenizer=tokenizer)
     path = Path(f"conversation-{sample['index']}.html") if options.output_file is None else options.output_file

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
+from teacher_logits.command_line.explore import main as explore
 from teacher_logits.exploring import compute_dataset_stats
 from teacher_logits.extraction import card_files
 from teacher_logits.hub import Checkpoint
 from teacher_logits.shards import ShardFigures, read_entries, size_class_names
 from tests.extraction.runs import Place, StopAfter
+from tests.tiny import question_rows, save_teacher
 
 PICTURE = "assets/nucleus_sizes.png"
 
@@ -126,6 +128,31 @@ def test_its_snippets_run(store_tokens: bool, place: Place, monkeypatch: pytest.
         exec(part.split("```")[0], names)
     assert names["dataset"].num_rows == 4 and len(names["probabilities"]) == names["sample"]["num_tokens"]
     assert ("input_ids" in names["sample"]) and len(names["sample"]["positions"]) == names["sample"]["num_tokens"]
+
+
+def test_it_is_what_the_teacher_says(reference: Place, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both ways of naming the command; and a teacher that it is not."""
+    there, teacher = str(reference.folder), str(reference.teacher)
+    for arguments in (["compare", there], [there, "compare"]):
+        assert explore([*arguments, "--model", teacher, "--conversations", "2", "--device", "cpu"]) == 0
+        said = capsys.readouterr().out
+        assert "2 of 30 conversations" in said and said.rstrip().endswith("sound") and "NOT" not in said
+    assert explore([there, "compare", "--model", str(save_teacher(place.folder / "other", vocab_size=401))]) == 2
+
+
+def test_tokens_that_were_not_stored_are_shown(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.run(limit=3, store_tokens=False)
+    there, page = str(place.folder), tmp_path / "page.html"
+    assert explore([there, "show", "--index", "1"]) == 2
+    assert "--retokenize" in capsys.readouterr().err
+    assert explore([there, "show", "--index", "1", "--retokenize"]) == 0
+    shown = capsys.readouterr().out
+    answer = question_rows(2)[1]["answer"]
+    assert answer in shown and question_rows(2)[1]["question"] in shown
+    assert explore([there, "html", "--index", "1", "--retokenize", "-o", str(page)]) == 0
+    assert answer.split()[0] in page.read_text()
 
 
 def test_classes_of_sizes() -> None:
