@@ -20,9 +20,11 @@ from unittest.mock import patch
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 import tyro
 from codec import CAP, VOCABULARY, made_entries, made_examples
 from measuring import machine_line, print_table, seconds_in_turn, spread
+from models import TINY, save_teacher
 
 from teacher_logits.codec import Contents, encode_rows
 from teacher_logits.command_line.explore import main as explore
@@ -57,8 +59,11 @@ class Options:
     """Of each measurement."""
 
 
-def made_dataset(folder: Path, entries: int) -> None:
-    """A dataset of so many entries, or a few more: all shards hold the same number, and the same but for `index`."""
+def made_dataset(folder: Path, entries: int, model: str) -> None:
+    """A dataset of so many entries, or a few more: all shards hold the same number, and the same but for `index`.
+
+    model: whose tokenizer gives the texts, of single letters.
+    """
     shards = -(-entries // _OF_A_SHARD)
     each = -(-entries // shards)
     (folder / "data").mkdir()
@@ -67,7 +72,7 @@ def made_dataset(folder: Path, entries: int) -> None:
     for number in range(shards):
         index = pa.array(range(number * table.num_rows, (number + 1) * table.num_rows), pa.int32())
         shard = table.set_column(0, "index", index)
-        write_shard(shard, folder / shard_name("train", "0" * 8, number), METADATA)
+        write_shard(shard, folder / shard_name("train", "0" * 8, number), METADATA | {"model": model})
 
 
 def read(folder: Path, columns: list[str] | None) -> Callable[[], int]:
@@ -110,6 +115,10 @@ def works(folder: Path, pictures: Path) -> Iterator[tuple[str, str | None, Calla
     yield "command: the summary", nucleus, command(folder)
     yield "command: `stats`", every, command(folder, "stats")
     yield "command: `plots`", every, command(folder, "plots", "-o", str(pictures))
+    middle = str(len(dataset) // 2)
+    yield "command: `show` in the middle", every, command(folder, "show", middle)
+    yield "command: `html` in the middle", every, command(folder, "html", middle, "-o", str(folder / "page.html"))
+    yield "command: `report`", every, command(folder, "report", "-o", str(folder / "report.html"), "--no-source")
 
 
 def rows(folder: Path, entries: int, repeats: int) -> Iterator[tuple[str, str, str, str]]:
@@ -131,7 +140,7 @@ def main() -> None:
     pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        made_dataset(folder, options.entries)
+        made_dataset(folder, options.entries, str(save_teacher(folder / "teacher", TINY, torch.float32)))
         entries = summarize(open_source(folder)).tokens
         print(machine_line("numpy", "pyarrow", "datasets", "matplotlib"))
         print(f"{entries:,} entries, median of {options.repeats}, one thread\n")

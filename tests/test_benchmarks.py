@@ -80,7 +80,7 @@ def test_codec(printed):
 
 def test_exploring(printed):
     rows = table_rows(printed("exploring", "--entries", "2000", "--repeats", "1"))
-    assert len(rows) == 11 and all(cell for row in rows for cell in row)
+    assert len(rows) == 14 and all(cell for row in rows for cell in row)
     assert [row[3] for row in rows[:2]] == ["the yardstick"] * 2
 
 

@@ -123,8 +123,8 @@ def token_ids(sample: Sample) -> np.ndarray:
     if "input_ids" not in sample or "positions" not in sample:
         raise FormatError(
             "This dataset was written without its tokens (--no-store-tokens): which token stands where is not known. "
-            "retokenize=True in Python, --retokenize in a terminal, renders the conversation again from the run's source "
-            "dataset; the distributions alone are shown by print_sample_info and print_top_tokens."
+            "retokenize=True in Python, --retokenize in a terminal, renders the conversation again from the run's "
+            "source dataset; the distributions alone are shown by print_sample_info and print_top_tokens."
         )
     return sample["input_ids"][sample["positions"]].astype(np.int64)
 
