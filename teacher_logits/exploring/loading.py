@@ -8,9 +8,10 @@ from teacher_logits.codec import CONTRACT_COLUMNS
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring.runs import run_of_source
 from teacher_logits.exploring.sources import FolderSource, Source, choose_split, open_source
+from teacher_logits.shards import read_schema
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset, Features, IterableDataset
 
 _RUN_KEY = "teacher_logits"
 
@@ -51,15 +52,28 @@ def run_of_dataset(dataset: Any) -> dict[str, Any]:
 def _load(source: Source, split: str | None, streaming: bool, revision: str | None) -> Any:
     import datasets
 
+    options: dict[str, Any] = {"streaming": streaming}
+    if streaming:
+        options["features"] = _features(source)
     if isinstance(source, FolderSource):
         name, shards = source.shards(split)
         files = {name: [str((source.folder / shard).resolve()) for shard in shards]}
-        return _loaded(source, "parquet", data_files=files, split=name, streaming=streaming)
+        return _loaded(source, "parquet", data_files=files, split=name, **options)
     source.splits()
     with source.errors():
-        every = _loaded(source, source.name, streaming=streaming, revision=revision)
+        every = _loaded(source, source.name, revision=revision, **options)
     assert isinstance(every, datasets.DatasetDict | datasets.IterableDatasetDict)
     return every[choose_split(source.name, list(every), split)]
+
+
+def _features(source: Source) -> "Features":
+    """The columns, as the first shard has them. The library would begin to read rows to find them out, and threads that
+    it leaves behind can abort the interpreter when that ends."""
+    import datasets
+
+    first = next(iter(source.splits().values()))[0]
+    with source.errors(), source.open(first) as stream:
+        return datasets.Features.from_arrow_schema(read_schema(stream))
 
 
 def _loaded(source: Source, path: str, **options: Any) -> Any:

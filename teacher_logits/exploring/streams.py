@@ -109,7 +109,8 @@ def read_rows(shard: str, rows: Sequence[int], open_shard: Open) -> Iterator[Map
             past = first + file.metadata.row_group(group).num_rows
             own = [row for row in left if row < past]
             if own:
-                table = file.read_row_group(group)
+                # Without threads of Arrow's, which may still hold the Python file when the interpreter ends, and abort it.
+                table = file.read_row_group(group, use_threads=False)
                 for row in own:
                     yield table.slice(row - first, 1).to_pylist()[0]
             left, first = left[len(own) :], past

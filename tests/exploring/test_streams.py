@@ -1,6 +1,8 @@
 """Rows found in shards without reading those before them."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,6 +27,7 @@ from teacher_logits.exploring.streams import (
 )
 from tests.exploring.damage import shards_of
 from tests.exploring.made import TEXTS, Made
+from tests.extraction.runs import ROOT
 
 ROWS = (3, 0, 1, 5)
 
@@ -148,6 +151,20 @@ class TestStreamedDatasets:
         (copy / shards_of(copy)[1]).unlink()
         with pytest.raises(FormatError, match="A shard of the streamed dataset is gone"):
             get_sample(stream, 3)
+
+
+def test_the_interpreter_ends_well_afterwards(made: Made) -> None:
+    """Threads that hold a Python file when it ends would abort it."""
+    script = (
+        "from explore_logits import *\n"
+        f"dataset = load_logit_dataset({str(made.folder)!r}, streaming=True)\n"
+        "for _ in range(5):\n"
+        "    for place in range(4): get_sample(dataset, place)\n"
+        "    get_sample(dataset, index=5)\n"
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_name_will_do(made: Made) -> None:
