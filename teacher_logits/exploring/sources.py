@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
+
+import pyarrow as pa
 
 from teacher_logits.errors import FormatError
 from teacher_logits.files import git_blob_id
@@ -94,7 +96,9 @@ class FolderSource(Source):
         path = self.folder / name
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise FormatError(f"{path} is no file but a device or a pipe, which nobody reads from.")
-        return path.open("rb")
+        # A file of Arrow's own: its threads may still hold it when the interpreter ends, and a Python file would then
+        # abort that.
+        return cast(IO[bytes], pa.OSFile(str(path)))
 
     def fetched(self, name: str) -> AbstractContextManager[Path]:
         return nullcontext(self.folder / name)

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import IO, Any, TypeVar
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from teacher_logits.errors import FormatError
-from teacher_logits.shards import read_indices, shard_footer
+from teacher_logits.shards import read_indices, shard_footer, threads_may_read
 
 _AT_ONCE = 16
 """Shards that are looked into at the same time: on the Hub each takes a few requests that wait for their answers."""
@@ -41,6 +43,8 @@ def open_address(address: str) -> AbstractContextManager[IO[bytes]]:
     """A local path, or hf://..., for reading at any place."""
     import fsspec  # type: ignore[import-untyped]
 
+    if Path(address).is_file():
+        return cast(AbstractContextManager[IO[bytes]], pa.OSFile(address))
     opened: AbstractContextManager[IO[bytes]] = fsspec.open(address, "rb", block_size=_READ_AHEAD)
     return opened
 
@@ -109,8 +113,7 @@ def read_rows(shard: str, rows: Sequence[int], open_shard: Open) -> Iterator[Map
             past = first + file.metadata.row_group(group).num_rows
             own = [row for row in left if row < past]
             if own:
-                # Without threads of Arrow's, which may still hold the Python file when the interpreter ends, and abort it.
-                table = file.read_row_group(group, use_threads=False)
+                table = file.read_row_group(group, use_threads=threads_may_read(stream))
                 for row in own:
                     yield table.slice(row - first, 1).to_pylist()[0]
             left, first = left[len(own) :], past

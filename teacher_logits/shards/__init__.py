@@ -15,6 +15,7 @@ from teacher_logits.shards.reader import (
     read_table,
     shard_figures,
     shard_footer,
+    threads_may_read,
 )
 from teacher_logits.shards.schema import FORMAT_VERSION, METADATA_KEY, shard_schema
 from teacher_logits.shards.writer import MAX_SHARD_BYTES, encoded_footer, write_shard
@@ -41,5 +42,6 @@ __all__ = [
     "shard_number",
     "shard_schema",
     "size_class_names",
+    "threads_may_read",
     "write_shard",
 ]

@@ -61,7 +61,9 @@ def read_indices(shard: Shard) -> Int64:
     Raises FormatError where it is damaged, or one is missing.
     """
     with _open(shard) as file:
-        column = _whole(file.read(columns=["index"]), file.metadata.num_rows).column("index")
+        column = _whole(
+            file.read(columns=["index"], use_threads=threads_may_read(shard)), file.metadata.num_rows
+        ).column("index")
         if column.null_count:
             raise ValueError("index has nulls.")
         return column.to_numpy().astype(np.int64)
@@ -89,7 +91,9 @@ def column_ranges(shard: Shard, column: str) -> list[tuple[int, int]]:
 def read_table(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a shard. Raises FormatError where it is damaged."""
     with _open(shard) as file:
-        return _whole(file.read(columns=None if columns is None else list(columns)), file.metadata.num_rows)
+        return _whole(
+            file.read(columns=columns and list(columns), use_threads=threads_may_read(shard)), file.metadata.num_rows
+        )
 
 
 def iter_row_groups(shard: Shard, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -101,7 +105,10 @@ def iter_row_groups(shard: Shard, columns: Sequence[str] | None = None) -> Itera
     with _opened(shard) as file:
         for group in range(file.num_row_groups):
             with _damage_named(shard):
-                table = _whole(file.read_row_group(group, columns), file.metadata.row_group(group).num_rows)
+                table = _whole(
+                    file.read_row_group(group, columns, use_threads=threads_may_read(shard)),
+                    file.metadata.row_group(group).num_rows,
+                )
             yield table
 
 
@@ -143,7 +150,7 @@ def iter_distributions(shard: Shard, width: int | None = None, entries: int = 81
     with _opened(shard) as file:
         for group in range(file.num_row_groups):
             with _damage_named(shard):
-                table = file.read_row_group(group, columns=list(CONTRACT_COLUMNS))
+                table = file.read_row_group(group, columns=list(CONTRACT_COLUMNS), use_threads=threads_may_read(shard))
                 columns = flat_columns(_contract(_whole(table, file.metadata.row_group(group).num_rows)))
             for part in columns.parts(entries):
                 yield decode_distributions(part, dtype, width)
@@ -175,6 +182,12 @@ def _logits_dtype(shard: Shard) -> str:
 def _open(shard: Shard) -> Iterator[pq.ParquetFile]:
     with _damage_named(shard), _opened(shard) as file:
         yield file
+
+
+def threads_may_read(shard: Shard) -> bool:
+    """Whether Arrow may read it with threads of its own. They may still hold a Python file when the interpreter ends,
+    which aborts it then."""
+    return isinstance(shard, str | Path | pa.NativeFile)
 
 
 def _opened(shard: Shard) -> pq.ParquetFile:
