@@ -50,6 +50,8 @@ class Show:
     """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
     retokenize: bool = False
     """Where the tokens were not stored, render the conversation again from the source dataset."""
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """With --retokenize, where the source dataset is now; by default where the run read it."""
 
 
 @dataclass(frozen=True, kw_only=True)

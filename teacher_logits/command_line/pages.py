@@ -34,6 +34,8 @@ class Html:
     """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
     retokenize: bool = False
     """Where the tokens were not stored, render the conversation again from the source dataset."""
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """With --retokenize, where the source dataset is now; by default where the run read it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,8 @@ class OneConversation(Protocol):
     def index(self) -> int | None: ...
     @property
     def retokenize(self) -> bool: ...
+    @property
+    def dataset(self) -> str | None: ...
 
 
 def sample_of(source: Source, split: str | None, options: OneConversation) -> Mapping[str, Any]:
@@ -67,7 +71,7 @@ def sample_of(source: Source, split: str | None, options: OneConversation) -> Ma
     if not options.retokenize:
         return sample
     quiet_libraries()  # the source is opened with them
-    return retokenized(sample)
+    return retokenized(sample, options.dataset)
 
 
 def write_conversation(source: Source, split: str | None, options: Html) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from teacher_logits.codec.quantize import STEPS
-from teacher_logits.errors import FormatError
+from teacher_logits.errors import DatasetError, FormatError
 from teacher_logits.exploring.decoding import Sample, dequantize_sampled_logits, dequantize_top_logits
 from teacher_logits.exploring.runs import CHECKPOINT, config_of, open_chats
 from teacher_logits.records import Conversation, Example
@@ -34,12 +34,13 @@ _RECIPE: Mapping[str, Callable[[Any], bool]] = {
 """What the metadata must tell, and whether a value can be it."""
 
 
-def retokenized(sample: Sample) -> Sample:
+def retokenized(sample: Sample, dataset: str | None = None) -> Sample:
     """The sample with `input_ids` and `positions`; itself where it has them.
 
     sample: of a dataset written with --no-store-tokens, as `get_sample` gives it. Its conversation is read from the
     source dataset that checkpoint.json names, and rendered with the chat template that stands there. Source and
     tokenizer are opened once for all samples of a run. No code that comes with a model is run.
+    dataset: where the source is now, if it isn't where the run read it.
 
     Raises FormatError where anything that decides the tokens isn't what it was, or the tokens don't fit the stored
     distributions; DatasetError and TeacherError where source or tokenizer can't be opened.
@@ -53,7 +54,16 @@ def retokenized(sample: Sample) -> Sample:
             f"This sample doesn't tell the options of its run, which stand in {CHECKPOINT}; its tokens can't be had "
             "again. Take it from a dataset that has the file, with get_sample or load_logit_dataset."
         )
-    example = _run_of(json.dumps([config, metadata], sort_keys=True)).example(sample["index"])
+    if dataset is not None:
+        config["dataset"] = dataset
+    try:
+        run_again = _run_of(json.dumps([config, metadata], sort_keys=True))
+    except DatasetError as error:
+        raise FormatError(
+            f"The source dataset of the run can't be opened: {error} Its options name it as seen from the folder where "
+            "the run was started; say where it is now with dataset= in Python, --dataset in a terminal."
+        ) from error
+    example = run_again.example(sample["index"])
     _check(sample, example)
     return {**sample, "input_ids": example.input_ids, "positions": example.positions}
 

@@ -92,7 +92,7 @@ The tokens themselves are stored, so no tokenizer's version or chat template mat
 ```python
 from transformers import AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{model}"{revision})
+tokenizer = AutoTokenizer.from_pretrained("{model}"{revision}){hint}
 row = dataset[0]
 print(tokenizer.decode(row["input_ids"]))  # the whole conversation, as the teacher saw it
 print([tokenizer.decode(row["input_ids"][place]) for place in row["positions"]])  # its assistant tokens
@@ -142,6 +142,7 @@ def render_card(checkpoint: Checkpoint, loading_name: str, picture: str | None =
         picture=f"\n![How many tokens the nuclei have]({picture})\n" if picture else "",
         tokens_snippet=(_STORED if metadata["store_tokens"] else _NOT_STORED).format(
             model=metadata["model"],
+            hint="" if metadata.get("model_revision") else "  # or the path of the model's folder",
             revision=f', revision="{metadata["model_revision"]}"' if metadata.get("model_revision") else "",
         ),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teacher_logits.errors import DatasetError, FormatError, InputError, TeacherError
+from teacher_logits.errors import FormatError, InputError, TeacherError
 from teacher_logits.exploring import (
     analyze_token_probabilities,
     conversation_page,
@@ -140,7 +140,7 @@ def test_source_and_renderer_are_opened_once(moved: Place):
     np.testing.assert_array_equal(first["input_ids"], again["input_ids"])
     assert _run_of.cache_info().maxsize == 2
     _run_of.cache_clear()
-    with pytest.raises(DatasetError, match="There is no file or folder"):
+    with pytest.raises(FormatError, match="There is no file or folder"):
         retokenized(get_sample(moved.folder, 0))
 
 
