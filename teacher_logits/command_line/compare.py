@@ -1,5 +1,6 @@
 """`python explore_logits.py compare OUTPUT --model M`: the fidelity report in a terminal."""
 
+import importlib.util
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -7,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from teacher_logits.command_line.shell import quiet_libraries, say, set_up_reporting, share_cores
+from teacher_logits.errors import SettingsError
 from teacher_logits.exploring import compare_with_teacher, fidelity_text
 
 _INTERRUPTED = 130
@@ -47,6 +49,11 @@ def run_compare(options: CompareOutput) -> int:
     share_cores()
     set_up_reporting()
     quiet_libraries()
+    for library in ("torch", "transformers"):
+        if importlib.util.find_spec(library) is None:
+            raise SettingsError(f"compare runs the teacher, which needs {library}, and that isn't installed.")
+    if options.seed < 0:
+        raise SettingsError(f"--seed is {options.seed}; expected at least 0.")
     try:
         report = compare_with_teacher(
             options.output,
@@ -62,5 +69,5 @@ def run_compare(options: CompareOutput) -> int:
     except KeyboardInterrupt:
         print("stopped; nothing was changed", file=sys.stderr)
         return _INTERRUPTED
-    say(fidelity_text(report))
+    say(fidelity_text(report), result=True)
     return 0 if report.sound else 1

@@ -3,6 +3,7 @@
 
 import dataclasses
 import io
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run() -> None:
-    """The program."""
+    """The program. From here on Ctrl+C unwinds what is under way; until then it ends the program at once."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())
 
 
@@ -142,7 +144,7 @@ def _explore(arguments: list[str] | None) -> int:
             return _verify(options)
         if isinstance(options, CompareOutput):
             return run_compare(options)
-        say(_answer(options))
+        say(_answer(options), result=True)
     except TeacherLogitsError:
         raise
     except (LookupError, ValueError) as error:
@@ -177,7 +179,7 @@ def _verify(options: VerifyOutput) -> int:
     if options.source:
         quiet_libraries()  # the source is opened with them
     found = verify_dataset(opened, look_at_source=options.source)
-    say(verification_text(found))
+    say(verification_text(found), result=True)
     return 0 if found.sound else 1
 
 

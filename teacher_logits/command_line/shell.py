@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -71,9 +72,17 @@ def exit_code_of(command: Callable[[], int], advice: str = "") -> int:
     except BrokenPipeError:
         _nobody_reads()
         return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was changed", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # what pathlib says of ~nobody
+            raise
+        print(f"error: {error} Give a path without ~.", file=sys.stderr)
+        return 2
     except OSError as error:
         logging.getLogger("teacher_logits").debug("failed", exc_info=True)
-        told = f"the disk is full ({error.filename})" if error.errno in _FULL else str(error)
+        told = f"the disk is full ({error.filename or 'of the output'})" if error.errno in _FULL else str(error)
         print(f"error: {told}. {advice}".rstrip(), file=sys.stderr)
         return 1
 
@@ -88,12 +97,18 @@ def place_of(place: int | None, index: int | None) -> int | None:
     return 0 if place is None and index is None else place
 
 
-def say(text: str) -> None:
-    """Print to stdout. A reader that has closed it, as `head` does, is no error."""
+def say(text: str, result: bool = False) -> None:
+    """Print to stdout. A reader that has closed it, as `head` does, is no error.
+
+    Nor is a full disk that it was to go to, or a terminal that is gone: the work is done. Unless the text is itself the
+    `result`, for which nothing else stands.
+    """
     try:
         print(text, flush=True)
-    except OSError:  # nor is a full disk that it was to go to, or a terminal that is gone: the work is done
+    except OSError as error:
         _nobody_reads()
+        if result and not isinstance(error, BrokenPipeError):
+            raise
 
 
 def _nobody_reads() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from teacher_logits import conversations
 
 CHECKPOINT = "checkpoint.json"
+_TEXTS = ("model", "dataset", "revision", "model_revision", "source", "logits_dtype", "tokenizer_sha256")
 
 
 def load_extraction_config(source: str | Path, revision: str | None = None) -> dict[str, Any]:
@@ -40,12 +41,27 @@ def run_of_source(source: Source) -> dict[str, Any]:
         raise FormatError(f"{CHECKPOINT} of {source.name} is not JSON ({error}).") from error
     if not isinstance(run, dict) or not all(isinstance(run.get(key), dict) for key in ("config", "metadata")):
         raise FormatError(f"{CHECKPOINT} of {source.name} is not one of a logits dataset (no config and metadata).")
+    _require_types(run, source.name)
     if run.get("format_version") != FORMAT_VERSION:
         raise FormatError(
             f"{source.name} has format version {run.get('format_version')!r}, and this reader knows version "
             f"{FORMAT_VERSION}. Update teacher-logits."
         )
     return run
+
+
+def _require_types(run: Mapping[str, Any], name: str) -> None:
+    """Raise FormatError where what is read of it is of another type."""
+    shards = run.get("shards")
+    if not isinstance(shards, dict) or not all(isinstance(entry, dict) for entry in shards.values()):
+        raise FormatError(f"{CHECKPOINT} of {name} is damaged: shards is not an object of objects.")
+    if not isinstance(run.get("complete"), bool):
+        raise FormatError(f"{CHECKPOINT} of {name} is damaged: complete is {run.get('complete')!r}.")
+    for part in ("config", "metadata"):
+        for field in _TEXTS:
+            value = run[part].get(field)
+            if value is not None and not isinstance(value, str):
+                raise FormatError(f"{CHECKPOINT} of {name} is damaged: {field} in {part} is {value!r}, not a text.")
 
 
 def _run_of_shard(source: Source) -> dict[str, Any]:

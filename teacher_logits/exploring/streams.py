@@ -32,6 +32,10 @@ def files_of_stream(dataset: Any) -> list[str] | None:
     iterable = getattr(dataset, "_ex_iterable", None)
     if type(iterable).__name__ != "ArrowExamplesIterable":
         return None
+    builder = getattr(getattr(iterable, "generate_tables_fn", None), "__self__", None)
+    chosen = getattr(builder, "config", None)
+    if chosen is None or getattr(chosen, "filters", None) is not None or getattr(chosen, "columns", None) is not None:
+        return None
     given = getattr(iterable, "kwargs", None) or {}
     files, groups = given.get("files"), given.get("row_groups_list") or ()
     if not isinstance(files, list) or any(group is not None for group in groups):
@@ -82,7 +86,7 @@ def find_number(shards: Sequence[str], index: int, open_shard: Open) -> tuple[st
 
 def find_numbers(shards: Sequence[str], wanted: Iterable[int], open_shard: Open) -> dict[int, tuple[str, int]]:
     """The same of several numbers, looking into each shard once. Numbers that are nowhere are left out."""
-    numbers = np.unique(np.fromiter(wanted, np.int64))
+    numbers = np.unique(np.fromiter((number for number in wanted if abs(number) < 1 << 62), np.int64))
 
     def look(shard: str) -> dict[int, tuple[str, int]]:
         with open_shard(shard) as stream:

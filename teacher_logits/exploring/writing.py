@@ -19,7 +19,7 @@ from teacher_logits.exploring.plots import (
     plot_nucleus_vs_sampled,
     png_of,
 )
-from teacher_logits.exploring.plots.style import theme_of
+from teacher_logits.exploring.plots.style import PNG_MARK, theme_of
 from teacher_logits.exploring.runs import tokenizer_if_any
 from teacher_logits.exploring.samples import NoSuchSampleError, read_sample
 from teacher_logits.exploring.sources import Source, open_source
@@ -36,6 +36,13 @@ from teacher_logits.exploring.statistics import (
 )
 from teacher_logits.files import PUBLIC_FILE, json_bytes, write_bytes
 
+_BEGINNING = 4096
+_MARKS = {
+    ".png": (b"Software\0" + PNG_MARK.encode(),),
+    ".txt": (b"nucleus sizes  ",),
+    ".json": (b'"bytes": {',),
+}
+"""What stands at the beginning of files that are written here, by their kind."""
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
@@ -61,6 +68,7 @@ def execute_analysis(
     stored = compute_bytes_per_token_stats(source, split=split)
     texts = [dataset_stats_text(stats, tokenizer_if_any(stats.run)), bytes_per_token_text(stored)]
     written = [folder / "statistics.txt", folder / "statistics.json"]
+    _require_ours(*written)
     write_bytes(written[0], ("\n\n".join(texts) + "\n").encode(), PUBLIC_FILE)
     write_bytes(written[1], json_bytes(figures(stats, stored)), PUBLIC_FILE)
     return written + write_plots(source, folder, split, theme=theme, stats=stats)
@@ -93,6 +101,7 @@ def write_plots(
     written = []
     for name, figure in _figures(stats, sizes, sample, entry, theme, tokenizer):
         written.append(folder / f"{name}.png")
+        _require_ours(written[-1])
         write_bytes(written[-1], png_of(figure), PUBLIC_FILE)
     return written
 
@@ -104,6 +113,16 @@ def figures(stats: DatasetStats, stored: BytesPerToken) -> dict[str, Any]:
     if stats.surprise is not None:
         content["surprise"]["perplexity"] = _plain(stats.surprise.perplexity)
     return content
+
+
+def _require_ours(*paths: Path) -> None:
+    """Raise OutputError where one of them is there already and was not written here before."""
+    for path in paths:
+        if not path.exists():
+            continue
+        begin = path.read_bytes()[:_BEGINNING] if path.is_file() else b""
+        if not any(mark in begin for mark in _MARKS[path.suffix]):
+            raise OutputError(f"{path} is there already and not from here: it is not replaced. Choose another folder.")
 
 
 def _figures(
