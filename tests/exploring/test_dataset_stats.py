@@ -16,7 +16,7 @@ from explore_logits import compute_dataset_stats, get_sample, load_logit_dataset
 from teacher_logits.codec import Contents, encode_rows
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring.entropy import entropy_bounds
-from teacher_logits.exploring.statistics import NucleusSizeStats, dataset_stats_text, stats_warnings
+from teacher_logits.exploring.statistics import NucleusSizeStats, dataset_stats_text, first_choices_text, stats_warnings
 from teacher_logits.exploring.statistics.spread import RunningSpread
 from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
@@ -152,6 +152,14 @@ def test_ranks(made: Made, entries: list[Entry]):
     outside = [entry for entry in entries if entry.rank is None]
     assert ranks.in_sample == sum(entry.token in entry.draws for entry in outside) >= 1
     assert ranks.elsewhere == len(outside) - ranks.in_sample
+    for rank in (1, 2, 4, 5):
+        known = sum(entry.rank is not None and entry.rank <= rank for entry in entries) / len(entries)
+        possible = sum(len(entry.nucleus) < rank for entry in outside) / len(entries)
+        assert (ranks.share(rank), ranks.share_at_most(rank)) == pytest.approx((known, known + possible))
+        least, most = (f"{100 * share:.2f} %" for share in (known, known + possible))
+        assert first_choices_text(ranks, rank) == (f"{least} to {most}" if possible else least)
+    assert ranks.share_at_most(5) > ranks.share(5), "some nuclei are smaller"
+    assert f"{first_choices_text(ranks, 5)} of the first five" in dataset_stats_text(compute_dataset_stats(made.folder))
     assert ranks.share(2) == pytest.approx(wanted[1:3].sum() / len(entries))
     assert ranks.share_in_nucleus == pytest.approx(wanted.sum() / len(entries))
 

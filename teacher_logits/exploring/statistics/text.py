@@ -108,6 +108,12 @@ def at_cap_text(nucleus: NucleusSizeStats) -> str:
     return f"{percent(nucleus.share_at_cap)} of the tokens (cap {nucleus.cap})"
 
 
+def first_choices_text(ranks: RankStats, rank: int) -> str:
+    """The share of tokens among the teacher's first `rank` choices: a range where nuclei are too small to tell."""
+    least, most = percent(ranks.share(rank)), percent(ranks.share_at_most(rank))
+    return least if least == most else f"{least} to {most}"
+
+
 def _mass_rows(stats: DatasetStats) -> list[list[str]]:
     rows = []
     for temperature in (1, 2, 4):
@@ -146,7 +152,7 @@ def _ranks(ranks: RankStats | None) -> str:
     if ranks is None:
         return NOT_STORED
     return (
-        f"{percent(ranks.share(1))} are the first choice, {percent(ranks.share(5))} of the first five, "
+        f"{percent(ranks.share(1))} are the first choice, {first_choices_text(ranks, 5)} of the first five, "
         f"{percent(ranks.share_in_nucleus)} in the nucleus, {percent(ranks.in_sample / ranks.count)} in the sample"
     )
 
