@@ -50,7 +50,7 @@ def run_of_source(source: Source) -> dict[str, Any]:
 
 def _run_of_shard(source: Source) -> dict[str, Any]:
     first = next(iter(source.splits().values()))[0]
-    with source.errors(), source.open(first) as stream:
+    with source.shard(first) as stream:
         metadata = read_metadata(stream)
     return {
         "format_version": metadata["format_version"],
