@@ -41,6 +41,10 @@ class FormatError(InputError):
     """A logits dataset that can't be read: not there, another format version, or damaged."""
 
 
+class DamagedShardError(FormatError):
+    """A shard that isn't a Parquet file, or whose bytes have changed."""
+
+
 class NotConfirmedError(TeacherLogitsError):
     """The user answered a question with no."""
 

@@ -72,7 +72,7 @@ def _features(source: Source) -> "Features":
     import datasets
 
     first = next(iter(source.splits().values()))[0]
-    with source.errors(), source.open(first) as stream:
+    with source.shard(first) as stream:
         return datasets.Features.from_arrow_schema(read_schema(stream))
 
 

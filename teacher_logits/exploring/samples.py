@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -96,14 +96,14 @@ def read_sample(
     _, shards = source.shards(split)
     run = run_of_source(source)
     with source.errors():
-        return _from_shards(shards, place, index, _opener(source), run, _rows_of_shards(run))
+        return _from_shards(shards, place, index, source.shard, run, _rows_of_shards(run))
 
 
 def count_samples(source: Source, split: str | None = None) -> int:
     """How many conversations a split has."""
     _, shards = source.shards(split)
     with source.errors():
-        counts = row_counts(shards, _opener(source), _rows_of_shards(run_of_source(source)))
+        counts = row_counts(shards, source.shard, _rows_of_shards(run_of_source(source)))
     return sum(counts[shard] for shard in shards)
 
 
@@ -113,7 +113,7 @@ def iter_samples(source: Source, split: str | None, places: Sequence[int]) -> It
     Raises as `read_sample` does, when the sample in question is asked for.
     """
     _, shards = source.shards(split)
-    run, opened = run_of_source(source), _opener(source)
+    run, opened = run_of_source(source), source.shard
     first = 0
     with source.errors():
         counts = row_counts(shards, opened, _rows_of_shards(run))
@@ -126,18 +126,10 @@ def iter_samples(source: Source, split: str | None, places: Sequence[int]) -> It
         raise _no_place(places[-1], first)
 
 
-def _opener(source: Source) -> Open:
-    def opened(name: str) -> IO[bytes]:
-        with source.errors():
-            return source.open(name)
-
-    return opened
-
-
 def read_samples(source: Source, split: str | None, indices: Iterable[int]) -> dict[int, dict[str, Any]]:
     """The samples of these numbers of the source dataset, each once. Raises NoSuchSampleError where one isn't there."""
     _, shards = source.shards(split)
-    run, opened, wanted = run_of_source(source), _opener(source), list(dict.fromkeys(indices))
+    run, opened, wanted = run_of_source(source), source.shard, list(dict.fromkeys(indices))
     with source.errors():
         found = find_numbers(shards, wanted, opened)
         if missing := [index for index in wanted if index not in found]:

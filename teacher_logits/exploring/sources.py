@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 
 import pyarrow as pa
 
-from teacher_logits.errors import FormatError
+from teacher_logits.errors import DamagedShardError, FormatError
 from teacher_logits.files import git_blob_id
 from teacher_logits.settings import is_folder, local_folder
 
@@ -50,6 +50,12 @@ class Source(ABC):
     def errors(self) -> AbstractContextManager[None]:
         """A block in which what the Hub's client raises becomes a FormatError."""
         return nullcontext()
+
+    @contextmanager
+    def shard(self, name: str) -> Iterator[IO[bytes]]:
+        """`open` for reading a shard in a block that raises FormatError for damage, with the shard's name in it."""
+        with damage_located(f"{name} of {self.name}", self.name), self.errors(), self.open(name) as stream:
+            yield stream
 
     def read(self, name: str) -> bytes | None:
         """The content of a small file, or None where it isn't there."""
@@ -187,6 +193,17 @@ def choose_split(name: str, splits: list[str], wanted: str | None) -> str:
         return str(wanted)
     problem = "has several splits" if wanted is None else f"has no split {wanted!r}"
     raise FormatError(f"{name} {problem}. Choose one of: {', '.join(splits)}.")
+
+
+@contextmanager
+def damage_located(shard: str, dataset: str) -> Iterator[None]:
+    """A block in which a DamagedShardError gets the name of the shard, which is read as a stream without one."""
+    try:
+        yield
+    except DamagedShardError as error:
+        raise DamagedShardError(
+            f"{shard}: {error} `explore_logits.py verify {dataset}` tells all that is wrong, and what to do."
+        ) from error
 
 
 @contextmanager

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from teacher_logits.errors import FormatError
-from teacher_logits.shards import read_indices, shard_footer, threads_may_read
+from teacher_logits.exploring.sources import damage_located
+from teacher_logits.shards import damage_named, read_indices, shard_footer, threads_may_read
 
 _AT_ONCE = 16
 """Shards that are looked into at the same time: on the Hub each takes a few requests that wait for their answers."""
@@ -43,14 +44,15 @@ def files_of_stream(dataset: Any) -> list[str] | None:
     return files if all(isinstance(file, str) and file.endswith(".parquet") for file in files) else None
 
 
-def open_address(address: str) -> AbstractContextManager[IO[bytes]]:
-    """A local path, or hf://..., for reading at any place."""
+@contextmanager
+def open_address(address: str) -> Iterator[IO[bytes]]:
+    """A local path, or hf://..., for reading at any place. Damage that shows in the block is told with the address."""
     import fsspec  # type: ignore[import-untyped]
 
-    if Path(address).is_file():
-        return cast(AbstractContextManager[IO[bytes]], pa.OSFile(address))
-    opened: AbstractContextManager[IO[bytes]] = fsspec.open(address, "rb", block_size=_READ_AHEAD)
-    return opened
+    local = Path(address).is_file()
+    opened = pa.OSFile(address) if local else fsspec.open(address, "rb", block_size=_READ_AHEAD)
+    with damage_located(address, "OUTPUT"), opened as stream:
+        yield stream
 
 
 def find_place(
@@ -109,21 +111,27 @@ def read_row(shard: str, row: int, open_shard: Open) -> Mapping[str, Any]:
 def read_rows(shard: str, rows: Sequence[int], open_shard: Open) -> Iterator[Mapping[str, Any]]:
     """Some rows of a shard, in rising order, as plain Python values. Memory holds one of its row groups.
 
-    Raises FormatError where the shard has fewer rows.
+    Raises FormatError where the shard is damaged, or has fewer rows.
     """
-    with open_shard(shard) as stream, pq.ParquetFile(stream) as file:
+    with open_shard(shard) as stream, _parquet(stream) as file:
         left, first = list(rows), 0
         for group in range(file.metadata.num_row_groups):
             past = first + file.metadata.row_group(group).num_rows
             own = [row for row in left if row < past]
             if own:
-                table = file.read_row_group(group, use_threads=threads_may_read(stream))
+                with damage_named(stream):
+                    table = file.read_row_group(group, use_threads=threads_may_read(stream))
                 for row in own:
                     yield table.slice(row - first, 1).to_pylist()[0]
             left, first = left[len(own) :], past
             if not left:
                 return
     raise FormatError(f"{shard} has fewer rows than checkpoint.json says. Look at the dataset with verify.")
+
+
+def _parquet(stream: IO[bytes]) -> pq.ParquetFile:
+    with damage_named(stream):
+        return pq.ParquetFile(stream, page_checksum_verification=True)
 
 
 def _rows(shard: str, open_shard: Open) -> int:

@@ -5,6 +5,7 @@ from teacher_logits.shards.names import shard_name, shard_number
 from teacher_logits.shards.reader import (
     Shard,
     column_ranges,
+    damage_named,
     iter_distributions,
     iter_row_groups,
     read_distributions,
@@ -27,6 +28,7 @@ __all__ = [
     "Shard",
     "ShardFigures",
     "column_ranges",
+    "damage_named",
     "encoded_footer",
     "iter_distributions",
     "iter_row_groups",

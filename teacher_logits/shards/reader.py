@@ -18,7 +18,7 @@ from teacher_logits.codec import (
     decode_rows,
     flat_columns,
 )
-from teacher_logits.errors import FormatError, SettingsError
+from teacher_logits.errors import DamagedShardError, FormatError, SettingsError
 from teacher_logits.records import Int64
 from teacher_logits.shards.figures import ShardFigures
 from teacher_logits.shards.schema import FORMAT_VERSION, metadata_of, shard_schema
@@ -104,7 +104,7 @@ def iter_row_groups(shard: Shard, columns: Sequence[str] | None = None) -> Itera
     """
     with _opened(shard) as file:
         for group in range(file.num_row_groups):
-            with _damage_named(shard):
+            with damage_named(shard):
                 table = _whole(
                     file.read_row_group(group, columns, use_threads=threads_may_read(shard)),
                     file.metadata.row_group(group).num_rows,
@@ -119,7 +119,7 @@ def read_entries(shard: Shard) -> Entries:
     """
     dtype = _logits_dtype(shard)
     table = read_table(shard, CONTRACT_COLUMNS)
-    with _damage_named(shard):
+    with damage_named(shard):
         return decode_rows(_contract(table), dtype)
 
 
@@ -131,7 +131,7 @@ def read_distributions(shard: Shard, width: int | None = None) -> Distributions:
     """
     dtype = _logits_dtype(shard)
     table = read_table(shard, CONTRACT_COLUMNS)
-    with _damage_named(shard):
+    with damage_named(shard):
         return decode_distributions(flat_columns(_contract(table)), dtype, width)
 
 
@@ -149,7 +149,7 @@ def iter_distributions(shard: Shard, width: int | None = None, entries: int = 81
     dtype = _logits_dtype(shard)
     with _opened(shard) as file:
         for group in range(file.num_row_groups):
-            with _damage_named(shard):
+            with damage_named(shard):
                 table = file.read_row_group(group, columns=list(CONTRACT_COLUMNS), use_threads=threads_may_read(shard))
                 columns = flat_columns(_contract(_whole(table, file.metadata.row_group(group).num_rows)))
             for part in columns.parts(entries):
@@ -163,7 +163,7 @@ def shard_figures(shard: Shard, size: int) -> ShardFigures:
     """
     dtype, every = _logits_dtype(shard), ShardFigures.of_none(size)
     for table in iter_row_groups(shard):
-        with _damage_named(shard):
+        with damage_named(shard):
             every += ShardFigures.of_table(_contract(table.select(CONTRACT_COLUMNS)), dtype)
     return every
 
@@ -180,7 +180,7 @@ def _logits_dtype(shard: Shard) -> str:
 
 @contextmanager
 def _open(shard: Shard) -> Iterator[pq.ParquetFile]:
-    with _damage_named(shard), _opened(shard) as file:
+    with damage_named(shard), _opened(shard) as file:
         yield file
 
 
@@ -192,7 +192,7 @@ def threads_may_read(shard: Shard) -> bool:
 
 def _opened(shard: Shard) -> pq.ParquetFile:
     """Raises FormatError for what isn't a Parquet file, or says two things of how many rows it has."""
-    with _damage_named(shard):
+    with damage_named(shard):
         file = pq.ParquetFile(shard, page_checksum_verification=True)
         footer = file.metadata
         rows = sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups))
@@ -226,12 +226,12 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 @contextmanager
-def _damage_named(shard: Shard) -> Iterator[None]:
-    """Turn what pyarrow, the codec and json raise for damaged files into FormatError."""
+def damage_named(shard: Shard) -> Iterator[None]:
+    """Turn what pyarrow, the codec and json raise for damaged files into DamagedShardError."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise FormatError(f"{_name(shard)} can't be read as a Parquet shard ({error}).") from error
+        raise DamagedShardError(f"{_name(shard)} can't be read as a Parquet shard ({error}).") from error
 
 
 def _name(shard: Shard) -> str:

@@ -1,6 +1,7 @@
 """All figures of a dataset, against its whole distributions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import log
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from explore_logits import compute_dataset_stats, get_sample, load_logit_dataset
 from teacher_logits.codec import Contents, encode_rows
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring.entropy import entropy_bounds
-from teacher_logits.exploring.statistics import dataset_stats_text
+from teacher_logits.exploring.statistics import NucleusSizeStats, dataset_stats_text, first_choices_text, stats_warnings
 from teacher_logits.exploring.statistics.spread import RunningSpread
 from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
@@ -151,6 +152,14 @@ def test_ranks(made: Made, entries: list[Entry]):
     outside = [entry for entry in entries if entry.rank is None]
     assert ranks.in_sample == sum(entry.token in entry.draws for entry in outside) >= 1
     assert ranks.elsewhere == len(outside) - ranks.in_sample
+    for rank in (1, 2, 4, 5):
+        known = sum(entry.rank is not None and entry.rank <= rank for entry in entries) / len(entries)
+        possible = sum(len(entry.nucleus) < rank for entry in outside) / len(entries)
+        assert (ranks.share(rank), ranks.share_at_most(rank)) == pytest.approx((known, known + possible))
+        least, most = (f"{100 * share:.2f} %" for share in (known, known + possible))
+        assert first_choices_text(ranks, rank) == (f"{least} to {most}" if possible else least)
+    assert ranks.share_at_most(5) > ranks.share(5), "some nuclei are smaller"
+    assert f"{first_choices_text(ranks, 5)} of the first five" in dataset_stats_text(compute_dataset_stats(made.folder))
     assert ranks.share(2) == pytest.approx(wanted[1:3].sum() / len(entries))
     assert ranks.share_in_nucleus == pytest.approx(wanted.sum() / len(entries))
 
@@ -194,6 +203,24 @@ def test_a_warning_for_hot_trainers(made: Made):
         told = f"note: At T = {temperature} the nuclei hold"
         assert (told in text) == (stats.mass[temperature].mean < 0.5)
     assert stats.mass[4].mean < 0.01, "70,000 tokens of noise"
+
+
+@pytest.mark.parametrize(
+    ("at_cap", "cap", "advice"),
+    [
+        (3, 6, "a larger --top-p (1 fills every nucleus up to the cap), which takes more bytes a token."),
+        (24, 6, "a larger --top-p (1 fills"),
+        (25, 6, "a larger --top-p-max, which takes more bytes a token."),
+        (90, 255, "train at a lower one. This counts"),
+        (90, None, "a larger --top-p or --top-p-max, which"),
+    ],
+)
+def test_what_keeps_the_nuclei_small(made: Made, at_cap: int, cap: int | None, advice: str):
+    """A larger cap changes nothing where few nuclei reach it."""
+    histogram = np.bincount([2] * (100 - at_cap) + [cap or 6] * at_cap, minlength=256)
+    stats = replace(compute_dataset_stats(made.folder), nucleus=NucleusSizeStats(histogram, 4, cap))
+    (warning,) = (line for line in stats_warnings(stats) if line.startswith("At T = 4"))
+    assert advice in warning and "counts the nuclei alone; trainers use the draws, too" in warning
 
 
 def test_text(made: Made, entries: list[Entry]):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,20 @@ def test_entropies(made: Made, sample: dict[str, Any]):
     (bits,) = ax.child_axes
     ax.figure.draw_without_rendering()
     assert bits.get_ylim()[1] == pytest.approx(ax.get_ylim()[1] / np.log(2))
+
+
+@pytest.mark.parametrize("rising", [False, True])
+def test_the_legend_covers_no_entropies(made: Made, rising: bool):
+    stats = compute_dataset_stats(made.folder)
+    found = stats.entropy_by_position
+    slope = np.linspace(*((1, 9) if rising else (9, 1)), len(found.first))
+    stats = replace(stats, entropy_by_position=replace(found, lowest=slope, highest=slope + 1))
+    figure = plot_entropy_along_position(stats)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    covered = ax.get_legend().get_window_extent()
+    assert covered.y1 <= ax.get_window_extent().y1
+    assert covered.y0 > ax.transData.transform((1, ax.dataLim.y1))[1]
 
 
 def test_axes_that_are_given(made: Made, sample: dict[str, Any]):

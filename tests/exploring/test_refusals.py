@@ -48,10 +48,6 @@ def test_numbers_beyond_all(made: Made, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     "change",
     [
-        {"config": {"model": 5}},
-        {"config": {"dataset": {"a": 1}}},
-        {"metadata": {"model": ["a"]}},
-        {"metadata": {"logits_dtype": 5}},
         {"shards": 5},
         {"shards": {"data/x.parquet": 1}},
         {"complete": []},
@@ -70,6 +66,24 @@ def test_a_checkpoint_with_other_types(
     assert main([str(copy), *command]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: checkpoint.json of") and "is damaged" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["model", "dataset", "revision"])
+@pytest.mark.parametrize("value", [5, ["a"], {"a": 1}])
+@pytest.mark.parametrize("command", [[], ["stats"], ["show"]])
+def test_options_that_are_no_texts(
+    name: str, value: Any, command: list[str], copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What needs them says so; the rest does without."""
+    path = copy / "checkpoint.json"
+    checkpoint = json.loads(path.read_text())
+    checkpoint["config"][name] = value
+    checkpoint["metadata"].pop(name, None)
+    path.write_text(json.dumps(checkpoint))
+    code = main([str(copy), *command])
+    said = capsys.readouterr().err
+    assert code == (2 if command == ["show"] and name == "model" else 0), said
+    assert not code or (said.startswith("error: ") and said.count("\n") == 1)
 
 
 def test_files_of_others_are_not_replaced(made: Made, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from teacher_logits.command_line.explore import main
 from teacher_logits.errors import FormatError
-from teacher_logits.exploring import verify_dataset
+from teacher_logits.exploring import dataset_report, verification_text, verify_dataset
 from tests.exploring.damage import (
     change_checkpoint,
     change_metadata,
@@ -286,8 +286,12 @@ def test_a_source_that_moved_or_changed(output: Path, tmp_path: Path, capsys: py
         assert found.sound and len(found.notes) == 1, found
         assert found.notes[0].startswith("missing conversations could not be looked for: ")
         assert expected in found.notes[0]
+        assert f"bytes: {found.verdict}" in verification_text(found) and found.missing_unknown
     capsys.readouterr()
     assert code_of(output) == 0
+    verdict = "sound, but whether conversations are missing could not be checked"
+    assert capsys.readouterr().out.endswith(f" bytes: {verdict}\n")
+    assert f"<strong>S{verdict[1:]}.</strong>" in str(dataset_report(output))
 
 
 def test_an_unfinished_run(tiny_teacher: Path, tiny_chat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

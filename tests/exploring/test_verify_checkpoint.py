@@ -18,7 +18,6 @@ from tests.exploring.damage import (
     shards_of,
 )
 from tests.exploring.test_verify import code_of, output, verified
-from tests.extraction.runs import Place
 
 __all__ = ["output", "verified"]
 
@@ -42,9 +41,15 @@ def test_no_checkpoint(output: Path, content: bytes | None, expected: str, capsy
     (line,) = problems_of(output)
     assert line.startswith(expected) and line.endswith("hashes, counts and missing conversations could not be checked")
     assert code_of(output) == 1
-    assert "\x1b" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    advice = printed.splitlines()[-1]
+    assert advice.startswith("To mend checkpoint.json: put it back from a backup") and "--force-restart" in advice
+    assert "remove the shards" not in printed, "none is named"
     (output / shards_of(output)[0]).write_bytes(b"")
-    assert len(problems_of(output)) == 2, "the rest is looked at"
+    found = verify_dataset(output)
+    assert len(found.problems) == 2, "the rest is looked at"
+    assert found.advice.startswith(advice) and "remove the shards that are named" in found.advice
 
 
 def test_a_hostile_checkpoint(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -115,8 +120,9 @@ def test_names_that_no_terminal_should_see(output: Path, capsys: pytest.CaptureF
     assert "\x1b" not in printed and "data/\\x1b[31m\\n.parquet: checkpoint.json does not list it\n" in printed
 
 
-def test_of_a_whole_dataset_the_text_says_all(verified: Place):
-    found = dataclasses.replace(verify_dataset(verified.folder), problems=["a", "b"], notes=["c"])
+def test_of_a_whole_dataset_the_text_says_all(output: Path):
+    (output / shards_of(output)[0]).write_bytes(b"")
+    found = dataclasses.replace(verify_dataset(output), problems=["a", "b"], notes=["c"])
     text = verification_text(found).splitlines()
     assert text[:3] == ["a", "b", "note: c"] and text[3].endswith("bytes: NOT sound, see above")
     assert text[4].startswith("To mend it: remove the shards") and "--resume" in text[4] and len(text) == 5

@@ -24,6 +24,10 @@ _WINDOW = 21
 """Tokens of the running mean."""
 _MANY = 3 * _WINDOW
 """Tokens from which on there is one."""
+_HEADROOM = 1.18
+"""Height of the axes over that of what is drawn."""
+_ROOM_FOR_LEGEND = 1.3
+"""The same where the legend stands in one row above all that is drawn, as places may be high anywhere."""
 _LN2 = float(np.log(2))
 
 
@@ -38,9 +42,11 @@ def plot_entropy_along_position(sample_or_stats: Any, *, ax: Any = None, theme: 
     (ax,) = figure_axes(ax, colours, (10, 3.8))
     if isinstance(sample_or_stats, Mapping):
         _of_sample(ax, sample_or_stats, colours)
+        height = _HEADROOM
     else:
         _of_dataset(ax, sample_or_stats, colours)
-    ax.set_ylim(0, max(0.5, ax.dataLim.y1 * 1.18 if np.isfinite(ax.dataLim.y1) else 0))
+        height = _ROOM_FOR_LEGEND
+    ax.set_ylim(0, max(0.5, ax.dataLim.y1 * height if np.isfinite(ax.dataLim.y1) else 0))
     ax.set_ylabel("entropy (nats)")
     right = ax.secondary_yaxis("right", functions=(lambda nats: nats / _LN2, lambda bits: bits * _LN2))
     right.set_ylabel("entropy (bits)", color=colours.text, fontsize=9)
@@ -79,7 +85,7 @@ def _of_dataset(ax: Any, stats: DatasetStats, theme: Theme) -> None:
     lines = [f"{stats.entries:,} entries of {stats.conversations:,} conversations"]
     if stats.entries:
         lines[0] += f", mean {_between(stats.entropy.lowest.mean, stats.entropy.highest.mean)}"
-        dress_legend(ax.legend(loc="upper right"), theme)
+        dress_legend(ax.legend(loc="upper right", ncols=2), theme)
     headline(ax, theme, f"How uncertain the teacher is along a {found.counted_from}", lines)
 
 

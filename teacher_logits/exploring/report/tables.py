@@ -14,6 +14,7 @@ from teacher_logits.exploring.statistics import (
     Spread,
     SurpriseStats,
     at_cap_text,
+    first_choices_text,
 )
 from teacher_logits.exploring.text import percent, size_text, visible
 
@@ -164,7 +165,7 @@ def _own(surprise: SurpriseStats | None, ranks: RankStats | None) -> Iterator[tu
             yield f"surprise, {name}", f"{value / _LN2:.2f} bits"
     if ranks is not None:
         yield "the teacher’s first choice", percent(ranks.share(1))
-        yield "among its first five", percent(ranks.share(5))
+        yield "among its first five", first_choices_text(ranks, 5)
         yield "in the nucleus", percent(ranks.share_in_nucleus)
         yield "outside of it, among the draws", percent(ranks.in_sample / ranks.count)
         yield "neither", percent(ranks.elsewhere / ranks.count)

@@ -19,6 +19,7 @@ from teacher_logits.exploring.statistics.text import (
     at_cap_text,
     bytes_per_token_text,
     dataset_stats_text,
+    first_choices_text,
     stats_warnings,
 )
 from teacher_logits.exploring.statistics.whole import (
@@ -47,5 +48,6 @@ __all__ = [
     "compute_bytes_per_token_stats",
     "compute_dataset_stats",
     "dataset_stats_text",
+    "first_choices_text",
     "stats_warnings",
 ]

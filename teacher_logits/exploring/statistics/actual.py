@@ -56,19 +56,28 @@ class RankStats:
 
     ranks: Int64
     """[256] tokens by their rank in the nucleus; 1 is the first choice, and nothing has rank 0."""
+    outside: Int64
+    """[256] tokens outside of the nucleus by its size. Of their rank no more is known than that it is larger."""
     in_sample: int
-    """Tokens outside of the nucleus that are among the draws."""
-    elsewhere: int
-    """All the others, whose rank is not known but for being outside of the nucleus."""
+    """Those of them that are among the draws."""
+
+    @property
+    def elsewhere(self) -> int:
+        """The others of them."""
+        return int(self.outside.sum()) - self.in_sample
 
     @property
     def count(self) -> int:
         """Tokens."""
-        return int(self.ranks.sum()) + self.in_sample + self.elsewhere
+        return int(self.ranks.sum() + self.outside.sum())
 
     def share(self, rank: int) -> float:
-        """Share of the tokens that are one of the teacher's first `rank` choices, as far as the nuclei tell."""
+        """Share of the tokens that are surely one of the teacher's first `rank` choices."""
         return float(self.ranks[: rank + 1].sum() / self.count) if self.count else float("nan")
+
+    def share_at_most(self, rank: int) -> float:
+        """The same, and those that may be one: outside of a nucleus of fewer tokens. NaN without tokens."""
+        return self.share(rank) + float(self.outside[:rank].sum() / self.count) if self.count else float("nan")
 
     @property
     def share_in_nucleus(self) -> float:
@@ -120,7 +129,8 @@ class RankCounter:
 
     def __init__(self) -> None:
         self._ranks = np.zeros(_RANKS, np.int64)
-        self._in_sample = self._elsewhere = 0
+        self._outside = np.zeros(_RANKS, np.int64)
+        self._in_sample = 0
 
     def add(self, entries: Entries, tokens: Int64) -> None:
         """Count the tokens [P] of entries."""
@@ -133,11 +143,11 @@ class RankCounter:
         outside[owners] = False
         drawn = (entries.sampled_ids[outside] == tokens[outside, None]).any(1)
         self._in_sample += int(drawn.sum())
-        self._elsewhere += int((~drawn).sum())
+        self._outside += np.bincount(entries.counts[outside], minlength=_RANKS)
 
     def result(self) -> RankStats | None:
         """None where the tokens are not stored."""
-        found = RankStats(self._ranks, self._in_sample, self._elsewhere)
+        found = RankStats(self._ranks, self._outside, self._in_sample)
         return found if found.count else None
 
 

@@ -77,7 +77,7 @@ def _shards(tables: ShardTables) -> Iterator[tuple[Any, int, int]]:
     """Footer, bytes and tokens of each shard."""
     source = tables.source
     for shard in track(tables.shards, "reading footers", len(tables.shards), "shards"):
-        with source.errors(), source.open(shard) as stream:
+        with source.shard(shard) as stream:
             footer = shard_footer(stream)
             stream.seek(0)
             tokens = read_table(stream, ["num_tokens"])["num_tokens"].to_numpy().sum()

@@ -66,7 +66,7 @@ class ShardTables(Tables):
         rows = 0
         with progress(title, len(self.shards), "shards") as shown:
             for shard in self.shards:
-                with self.source.errors(), self.source.open(shard) as stream:
+                with self.source.shard(shard) as stream:
                     present = self._present(columns, read_schema(stream).names)
                     stream.seek(0)
                     for table in iter_row_groups(stream, present):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from teacher_logits.exploring.statistics.actual import RankStats, SurpriseStats
-from teacher_logits.exploring.statistics.nucleus import NucleusSizeStats
+from teacher_logits.exploring.statistics.nucleus import SIZES, NucleusSizeStats
 from teacher_logits.exploring.statistics.storage import BytesPerToken
 from teacher_logits.exploring.statistics.whole import DatasetStats
 from teacher_logits.exploring.text import percent, quoted, size_text, table, visible
@@ -15,6 +15,9 @@ NOT_STORED = "not stored"
 _LN2 = float(np.log(2))
 _SCARCE = 0.5
 """Mean mass of the nuclei below which a trainer sees more of an even spread than of the teacher's choices."""
+_CUT = 0.25
+"""Share of nuclei at the cap from which on it is the cap that keeps them small, and below which it is top-p."""
+_LARGEST_CAP = SIZES - 1
 
 
 def dataset_stats_text(stats: DatasetStats, tokenizer: Any = None) -> str:
@@ -61,8 +64,9 @@ def stats_warnings(stats: DatasetStats) -> list[str]:
         if mass.count and mass.mean < _SCARCE:
             found.append(
                 f"At T = {temperature} the nuclei hold {percent(mass.mean)} of the teacher's distribution on average. "
-                "A trainer at this temperature learns mostly from how the rest is spread: train at a lower one, or "
-                "extract with a larger --top-p-max."
+                "A trainer at this temperature learns mostly from how the rest is spread: train at a lower one"
+                f"{_how_to_hold_more(stats.nucleus)}. This counts the nuclei alone; trainers use the draws, too "
+                "(docs/format.md)."
             )
     if stats.entries and len(stats.mass) < 3:
         found.append(
@@ -74,6 +78,20 @@ def stats_warnings(stats: DatasetStats) -> list[str]:
             "in use, or their logits far below the largest. They count in no figure of surprise."
         )
     return found
+
+
+def _how_to_hold_more(nucleus: NucleusSizeStats) -> str:
+    """What to extract with for larger nuclei; '' where there are no larger ones."""
+    share = nucleus.share_at_cap
+    if share is None:
+        option = "--top-p or --top-p-max"
+    elif share < _CUT:
+        option = "--top-p (1 fills every nucleus up to the cap)"
+    elif nucleus.cap == _LARGEST_CAP:
+        return ""
+    else:
+        option = "--top-p-max"
+    return f", or extract with a larger {option}, which takes more bytes a token"
 
 
 def _nucleus_rows(nucleus: NucleusSizeStats) -> list[list[str]]:
@@ -88,6 +106,12 @@ def at_cap_text(nucleus: NucleusSizeStats) -> str:
     if nucleus.share_at_cap is None:
         return "unknown (the dataset doesn't tell its cap)"
     return f"{percent(nucleus.share_at_cap)} of the tokens (cap {nucleus.cap})"
+
+
+def first_choices_text(ranks: RankStats, rank: int) -> str:
+    """The share of tokens among the teacher's first `rank` choices: a range where nuclei are too small to tell."""
+    least, most = percent(ranks.share(rank)), percent(ranks.share_at_most(rank))
+    return least if least == most else f"{least} to {most}"
 
 
 def _mass_rows(stats: DatasetStats) -> list[list[str]]:
@@ -128,7 +152,7 @@ def _ranks(ranks: RankStats | None) -> str:
     if ranks is None:
         return NOT_STORED
     return (
-        f"{percent(ranks.share(1))} are the first choice, {percent(ranks.share(5))} of the first five, "
+        f"{percent(ranks.share(1))} are the first choice, {first_choices_text(ranks, 5)} of the first five, "
         f"{percent(ranks.share_in_nucleus)} in the nucleus, {percent(ranks.in_sample / ranks.count)} in the sample"
     )
 

@@ -9,9 +9,9 @@ from teacher_logits.errors import FormatError
 from teacher_logits.exploring.runs import CHECKPOINT
 from teacher_logits.exploring.sources import Source, open_source
 from teacher_logits.exploring.text import visible
-from teacher_logits.exploring.verifying.missing import NOT_LOOKED_FOR, look_for_missing
+from teacher_logits.exploring.verifying.missing import MISSING_KINDS, NOT_LOOKED_FOR, look_for_missing
 from teacher_logits.exploring.verifying.problems import MOST_OF_A_KIND, Problems, one_line
-from teacher_logits.exploring.verifying.run import Listed, StoredRun, read_run
+from teacher_logits.exploring.verifying.run import CHECKPOINT_KIND, Listed, StoredRun, read_run
 from teacher_logits.exploring.verifying.shard import NOTHING, UNREADABLE, Counted, ShardCheck
 from teacher_logits.progress import progress
 from teacher_logits.shards import shard_name, shard_number
@@ -20,6 +20,11 @@ _ADVICE = (
     "To mend it: remove the shards that are named from data/, and what doesn't belong there, then run "
     "extract_logits.py --resume, which computes their conversations again."
 )
+_CHECKPOINT_ADVICE = (
+    f"To mend {CHECKPOINT}: put it back from a backup (on the Hub, from an earlier commit). Without one, "
+    "extract_logits.py --force-restart begins anew."
+)
+_SOUND_SO_FAR = "sound, but whether conversations are missing could not be checked"
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,17 @@ class Verification:
     tokens: int
     size: int
     """Bytes of the shards."""
+    missing_unknown: bool = False
+    """Whether missing conversations were to be looked for, and could not be."""
+    advice: str = ""
+    """How to mend it, in one line; '' where it is sound, or nothing but the problems is to be said."""
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        if not self.sound:
+            return "NOT sound"
+        return _SOUND_SO_FAR if self.missing_unknown else "all is sound"
 
     @property
     def sound(self) -> bool:
@@ -63,13 +79,16 @@ def verify_dataset(
     index = np.concatenate([NOTHING.index, *(shard.index for shard in counted.values())])
     _name_duplicates(counted, index, problems)
     whole = all(shard.whole for shard in counted.values()) and not set(run.shards or ()) - set(names)
+    reason: str | None = None
     if run.complete is False:
         notes.append("the run is unfinished: its other conversations come with --resume")
     elif not look_at_source:
         notes.append("missing conversations were not looked for, as asked")
     elif not whole:
-        notes.append(NOT_LOOKED_FOR + "not all shards can be read")
-    elif run.complete and (reason := look_for_missing(opened, run, index, problems)):
+        reason = NOT_LOOKED_FOR + "not all shards can be read"
+    elif run.complete:
+        reason = look_for_missing(opened, run, index, problems)
+    if reason is not None:
         notes.append(reason)
     return Verification(
         name=opened.name,
@@ -79,6 +98,8 @@ def verify_dataset(
         conversations=len(index),
         tokens=sum(shard.tokens for shard in counted.values()),
         size=size,
+        missing_unknown=reason is not None,
+        advice=_advice(run, problems.kinds),
     )
 
 
@@ -88,9 +109,17 @@ def verification_text(found: Verification) -> str:
         f"{visible(found.name)}: looked at {found.shards:,} shards, {found.conversations:,} conversations, "
         f"{found.tokens:,} tokens, {found.size:,} bytes"
     )
-    verdict = "all is sound" if found.sound else "NOT sound, see above"
+    verdict = found.verdict if found.sound else f"{found.verdict}, see above"
     lines = [*found.problems, *(f"note: {note}" for note in found.notes), f"{looked_at}: {verdict}"]
-    return "\n".join(lines if found.sound else [*lines, _ADVICE])
+    return "\n".join([*lines, found.advice] if found.advice else lines)
+
+
+def _advice(run: StoredRun, kinds: frozenset[str]) -> str:
+    """How to mend problems of these kinds."""
+    shards = kinds - {CHECKPOINT_KIND} - MISSING_KINDS
+    # Without a list of the shards a run can't be continued either.
+    checkpoint = CHECKPOINT_KIND in kinds and (not shards or run.shards is None)
+    return " ".join([_CHECKPOINT_ADVICE] * checkpoint + [_ADVICE] * bool(shards))
 
 
 def _compare_lists(names: list[str], run: StoredRun, problems: Problems) -> None:

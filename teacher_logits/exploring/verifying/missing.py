@@ -12,6 +12,8 @@ from teacher_logits.records import Int64
 
 _NAMED = 10
 """Conversations that are named of many."""
+MISSING_KINDS = frozenset({"missing", "both", "foreign"})
+"""The kinds of problems that are told here. They name no shard."""
 NOT_LOOKED_FOR = "missing conversations could not be looked for: "
 
 

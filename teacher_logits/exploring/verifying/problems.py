@@ -30,6 +30,11 @@ class Problems:
         self._lines += [one_line(line, _LONGEST_LINE) for line in first[:room]]
         self._counts[kind] += total
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of those there are."""
+        return frozenset(kind for kind, count in self._counts.items() if count)
+
     def lines(self) -> list[str]:
         """All of them, in the order in which they were found, then how many more there are of each kind."""
         more = [

@@ -11,7 +11,7 @@ from teacher_logits.exploring.verifying.problems import Problems, one_line, show
 from teacher_logits.settings import FINGERPRINT_FIELDS, fingerprint
 from teacher_logits.shards import FORMAT_VERSION
 
-_KIND = f"problems of {CHECKPOINT}"
+CHECKPOINT_KIND = f"problems of {CHECKPOINT}"
 _UNCHECKED = "hashes, counts and missing conversations could not be checked"
 
 
@@ -45,13 +45,15 @@ def read_run(source: Source, problems: Problems) -> StoredRun:
     for name in ("config", "metadata", "shards"):
         parts[name] = values.get(name) if isinstance(values.get(name), dict) else None
         if parts[name] is None:
-            problems.add(_KIND, f"{CHECKPOINT}: {name} is missing or no object")
+            problems.add(CHECKPOINT_KIND, f"{CHECKPOINT}: {name} is missing or no object")
     if values.get("format_version") != FORMAT_VERSION or isinstance(values["format_version"], bool):
         version = shown(values.get("format_version"))
-        problems.add(_KIND, f"{CHECKPOINT}: the format version is {version}; this program knows {FORMAT_VERSION}")
+        problems.add(
+            CHECKPOINT_KIND, f"{CHECKPOINT}: the format version is {version}; this program knows {FORMAT_VERSION}"
+        )
     complete = values.get("complete")
     if not isinstance(complete, bool):
-        problems.add(_KIND, f"{CHECKPOINT}: complete is {shown(complete)}, neither true nor false")
+        problems.add(CHECKPOINT_KIND, f"{CHECKPOINT}: complete is {shown(complete)}, neither true nor false")
         complete = None
     shards = None
     if parts["shards"] is not None:
@@ -71,18 +73,18 @@ def _values(source: Source, problems: Problems) -> dict[str, Any] | None:
     try:
         content = source.read(CHECKPOINT)
     except OSError as error:
-        problems.add(_KIND, f"{CHECKPOINT} can't be read ({error.strerror or error}): {_UNCHECKED}")
+        problems.add(CHECKPOINT_KIND, f"{CHECKPOINT} can't be read ({error.strerror or error}): {_UNCHECKED}")
         return None
     if content is None:
-        problems.add(_KIND, f"{CHECKPOINT} is not there: {_UNCHECKED}")
+        problems.add(CHECKPOINT_KIND, f"{CHECKPOINT} is not there: {_UNCHECKED}")
         return None
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
-        problems.add(_KIND, f"{CHECKPOINT} is not JSON ({one_line(str(error))}): {_UNCHECKED}")
+        problems.add(CHECKPOINT_KIND, f"{CHECKPOINT} is not JSON ({one_line(str(error))}): {_UNCHECKED}")
         return None
     if not isinstance(values, dict):
-        problems.add(_KIND, f"{CHECKPOINT} holds {shown(values)}, not an object: {_UNCHECKED}")
+        problems.add(CHECKPOINT_KIND, f"{CHECKPOINT} holds {shown(values)}, not an object: {_UNCHECKED}")
         return None
     return values
 
@@ -107,15 +109,15 @@ def _check_totals(values: Mapping[str, Any], shards: Mapping[str, Listed | None]
     for name, total in sums.items():
         if not is_count(values.get(name)) or values[name] != total:
             told = shown(values.get(name))
-            problems.add(_KIND, f"{CHECKPOINT}: {name} is {told}, and its shards add up to {total}")
+            problems.add(CHECKPOINT_KIND, f"{CHECKPOINT}: {name} is {told}, and its shards add up to {total}")
 
 
 def _checked_fingerprint(stored: Any, metadata: Mapping[str, Any] | None, problems: Problems) -> str | None:
     if not isinstance(stored, str):
-        problems.add(_KIND, f"{CHECKPOINT}: the fingerprint is {shown(stored)}, not a hash")
+        problems.add(CHECKPOINT_KIND, f"{CHECKPOINT}: the fingerprint is {shown(stored)}, not a hash")
         return None
     if metadata is not None and (reason := fingerprint_problem(stored, metadata)):
-        problems.add(_KIND, f"{CHECKPOINT}: {reason}")
+        problems.add(CHECKPOINT_KIND, f"{CHECKPOINT}: {reason}")
     return stored
 
 
