@@ -202,6 +202,7 @@ def unpack_row(row: Mapping[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     if row.get("input_ids") is not None:
         sample["input_ids"] = np.asarray(row["input_ids"], np.int32)
     _check_lengths(sample)
+    _check_positions(sample)
     return sample
 
 
@@ -232,6 +233,19 @@ def _check_lengths(sample: Mapping[str, Any]) -> None:
         for name in (f"{kind}_indices", f"{kind}_logits_quantized"):
             if any(len(part) != length for part, length in zip(sample[name], lengths, strict=True)):
                 raise FormatError(f"Row {sample['index']} is damaged: {name} has not one part for every token.")
+
+
+def _check_positions(sample: Mapping[str, Any]) -> None:
+    """The first token of a conversation has nothing before it that could predict it."""
+    positions = sample.get("positions")
+    if positions is None or not len(positions):
+        return
+    past = len(sample["input_ids"]) if "input_ids" in sample else np.iinfo(np.int32).max
+    if positions[0] < 1 or positions[-1] >= past or (positions[1:] <= positions[:-1]).any():
+        raise FormatError(
+            f"Row {sample['index']} is damaged: its positions do not rise from at least 1 to inside of the "
+            "conversation. Look at the dataset with verify."
+        )
 
 
 def _placed_row(dataset: Any, place: int) -> Mapping[str, Any]:
