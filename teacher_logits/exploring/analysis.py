@@ -114,8 +114,13 @@ def analyze_token_probabilities(
 
 
 def most_surprising(records: list[TokenProbability], count: int) -> list[TokenProbability]:
-    """The `count` tokens of the lowest log-probability, the lowest first."""
-    return sorted(records, key=lambda record: (record.log_probability, record.entry))[:count]
+    """The `count` tokens of the lowest log-probability, the lowest first; last those of which it is not known."""
+
+    def key(record: TokenProbability) -> tuple[bool, float, int]:
+        unknown = bool(np.isnan(record.log_probability))  # NaN has no place in an order
+        return unknown, 0.0 if unknown else record.log_probability, record.entry
+
+    return sorted(records, key=key)[:count]
 
 
 def token_ids(sample: Sample) -> np.ndarray:

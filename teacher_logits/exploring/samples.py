@@ -32,6 +32,7 @@ _PER_TOKEN = {
     "sampled_max": np.float32,
     "logsumexp": np.float64,
 }
+_FINITE = [name for name in _PER_TOKEN if name != "top_counts"]
 _OPTIONAL_PER_TOKEN = {
     "logsumexp_t2": np.float32,
     "logsumexp_t4": np.float32,
@@ -194,6 +195,8 @@ def unpack_row(row: Mapping[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     if row.get("input_ids") is not None:
         sample["input_ids"] = np.asarray(row["input_ids"], np.int32)
     _check_lengths(sample)
+    _check_finite(sample)
+    _check_positions(sample)
     return sample
 
 
@@ -224,6 +227,29 @@ def _check_lengths(sample: Mapping[str, Any]) -> None:
         for name in (f"{kind}_indices", f"{kind}_logits_quantized"):
             if any(len(part) != length for part, length in zip(sample[name], lengths, strict=True)):
                 raise FormatError(f"Row {sample['index']} is damaged: {name} has not one part for every token.")
+
+
+def _check_finite(sample: Mapping[str, Any]) -> None:
+    for name in _FINITE:
+        wrong = np.flatnonzero(~np.isfinite(sample[name]))
+        if len(wrong):
+            raise FormatError(
+                f"Row {sample['index']} is damaged: {name} is {sample[name][wrong[0]]} at its entry {wrong[0]}, not "
+                "finite. Look at the dataset with verify."
+            )
+
+
+def _check_positions(sample: Mapping[str, Any]) -> None:
+    """The first token of a conversation has nothing before it that could predict it."""
+    positions = sample.get("positions")
+    if positions is None or not len(positions):
+        return
+    past = len(sample["input_ids"]) if "input_ids" in sample else np.iinfo(np.int32).max
+    if positions[0] < 1 or positions[-1] >= past or (positions[1:] <= positions[:-1]).any():
+        raise FormatError(
+            f"Row {sample['index']} is damaged: its positions do not rise from at least 1 to inside of the "
+            "conversation. Look at the dataset with verify."
+        )
 
 
 def _placed_row(dataset: Any, place: int) -> Mapping[str, Any]:

@@ -70,7 +70,7 @@ def surprises_text(records: Sequence[TokenProbability]) -> str:
                 f"{record.position}",
                 quoted(record.token),
                 percent(record.probability),
-                f"{record.surprise_bits:.1f}",
+                "unknown" if np.isnan(record.surprise_bits) else f"{record.surprise_bits:.1f}",
                 record.where if record.rank is None else f"{record.where}, {record.rank}",
                 "  ".join(f"{quoted(choice.token)} {percent(choice.probability)}" for choice in record.alternatives),
             ]
@@ -138,7 +138,9 @@ def run_settings(run: Mapping[str, Any], samples: int | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """0.9876 as '98.76 %'; small shares in scientific notation, so that none shows as zero."""
+    """0.9876 as '98.76 %'; small shares in scientific notation, so that none shows as zero; NaN as 'unknown'."""
+    if np.isnan(share):
+        return "unknown"
     if 0 < share < 5e-5:
         return f"{share * 100:.1e} %"
     return f"{share:.2%}".replace("%", " %")

@@ -9,6 +9,7 @@ import pytest
 from explore_logits import analyze_token_probabilities, decode_top_tokens, get_sample, load_logit_dataset
 from teacher_logits.errors import FormatError, TeacherError
 from teacher_logits.exploring import TokenProbability, most_surprising
+from teacher_logits.exploring.text import percent, surprises_text
 from tests.exploring.made import CAP, SMILE, TEXTS, Made
 from tests.extraction.runs import Place
 from tests.extraction.test_rows import Recomputed
@@ -69,11 +70,30 @@ def test_without_the_column_token_logprob(made: Made):
     assert {"sample", "nucleus"} <= {record.where for record in records}
 
 
+def test_shares_as_text():
+    texts = [percent(share) for share in (0.0, 0.9876, 1e-7, 1.0, math.nan)]
+    assert texts == ["0.00 %", "98.76 %", "1.0e-05 %", "100.00 %", "unknown"]
+
+
 def test_most_surprising(made: Made):
     records = analyze_token_probabilities(load_logit_dataset(made.folder), 0)
     worst = most_surprising(records, 5)
     own = made.probabilities(17)[np.arange(len(records)), made.tokens(17)]
     assert [record.entry for record in worst] == np.argsort(own, kind="stable")[:5].tolist()
+
+
+@pytest.mark.parametrize("index", TEXTS)
+def test_tokens_of_unknown_probability_are_the_least_surprising(made: Made, index: int):
+    sample = get_sample(load_logit_dataset(made.folder), index=index)
+    del sample["token_logprob"]
+    records = analyze_token_probabilities(sample)
+    ranked = most_surprising(records, len(records))
+    known = [record for record in records if record.where != "neither"]
+    assert ranked[: len(known)] == sorted(known, key=lambda record: (record.log_probability, record.entry))
+    unknown = [record for record in records if record.where == "neither"]
+    assert [record.entry for record in ranked[len(known) :]] == [record.entry for record in unknown]
+    text = surprises_text(ranked)
+    assert "nan" not in text.split() and text.split().count("unknown") == 2 * len(unknown)
 
 
 def test_top_tokens(made: Made):

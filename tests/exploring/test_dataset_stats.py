@@ -21,7 +21,7 @@ from teacher_logits.exploring.statistics.spread import RunningSpread
 from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
 from teacher_logits.shards import write_shard
-from tests.exploring.damage import change_checkpoint
+from tests.exploring.damage import change_checkpoint, change_rows
 from tests.exploring.made import CAP, SAMPLED_N, TEXTS, VOCABULARY, Made
 from tests.exploring.reference import Entry, des_raj, entries_of, highest_entropy, lowest_entropy, perplexity
 from tests.exploring.test_nucleus_stats import FORMS
@@ -250,6 +250,26 @@ def test_damage(copy: Path, damage: str):
     pq.write_table(table.set_column(table.column_names.index(name), name, changed), shard)
     with pytest.raises(FormatError, match="is damaged"):
         compute_dataset_stats(copy)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "name", ["logsumexp", "logsumexp_t2", "logsumexp_t4", "top_min", "top_max", "sampled_min", "sampled_max"]
+)
+def test_numbers_that_are_none(copy: Path, name: str, number: float):
+    """The second conversation of the second file is named."""
+    index = list(TEXTS)[3]
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        row = next(row for row in rows if row["index"] == index)
+        row[name][0] = number
+
+    change_rows(copy, change, 1)
+    for dataset in (copy, load_logit_dataset(copy)):
+        with pytest.raises(
+            FormatError, match=rf"is damaged \({name} is {number} in the conversation with index {index}\)"
+        ):
+            compute_dataset_stats(dataset)
 
 
 @pytest.mark.parametrize("nonsense", ["many", -1, 1e300, True, [6]])

@@ -129,6 +129,29 @@ def test_damaged_rows_are_named(made: Made):
         unpack_row({**row, "top_min": None}, {})
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["logsumexp", "top_min", "top_max", "sampled_min", "sampled_max"])
+def test_numbers_that_are_none(made: Made, name: str, number: float):
+    row = pq.read_table(made.folder / f"data/train-{RUN}-00000.parquet").to_pylist()[0]
+    row[name][1] = number
+    with pytest.raises(FormatError, match=f"Row 17 is damaged: {name} is {number} at its entry 1"):
+        unpack_row(row, {})
+
+
+@pytest.mark.parametrize("kept", ["input_ids", "nothing else"])
+def test_positions_that_can_not_be(made: Made, kept: str):
+    row = pq.read_table(made.folder / f"data/train-{RUN}-00000.parquet").to_pylist()[0]
+    if kept != "input_ids":
+        del row["input_ids"]
+    right = row["positions"]
+    assert unpack_row(row, {})["positions"].tolist() == right
+    swapped, twice = [right[1], right[0], *right[2:]], [right[0], right[0], *right[2:]]
+    outside = [*right[:-1], len(row["input_ids"])] if kept == "input_ids" else swapped
+    for wrong in (swapped, twice, [0, *right[1:]], [-1, *right[1:]], outside):
+        with pytest.raises(FormatError, match="Row 17 is damaged: its positions"):
+            unpack_row({**row, "positions": wrong}, {})
+
+
 def test_a_row_without_stored_tokens():
     empty = {name: [] for name in ("top_counts", "top_min", "top_max", "sampled_min", "sampled_max", "logsumexp")}
     for kind in ("top", "sampled"):

@@ -51,11 +51,16 @@ class Gathered:
         }
 
     def add(self, index: int, positions: NDArray[np.integer], differences: Float64, room: ArrayLike = 0.0) -> None:
-        """Those of a conversation. positions: where each stands.   room: what the format's own rounding explains."""
-        beyond = np.maximum(np.abs(differences) - room, 0.0)
+        """Those of a conversation. positions: where each stands.   room: what the format's own rounding explains.
+
+        A difference that is NaN counts as infinite, so that it is the worst and no bound holds it.
+        """
+        differences = np.where(np.isnan(differences), np.inf, differences)
+        sizes = np.abs(differences)
+        beyond = np.maximum(np.subtract(sizes, room, out=np.full(sizes.shape, np.inf), where=np.isfinite(sizes)), 0.0)
         self._differences.append(differences)
         self._beyond.append(beyond)
-        for name, values in (("error", np.abs(differences)), ("beyond", beyond)):
+        for name, values in (("error", sizes), ("beyond", beyond)):
             if len(values) and values.max() > self._worst[name][0]:
                 place = int(values.argmax())
                 self._worst[name] = (float(values[place]), index, int(positions[place]))
@@ -64,12 +69,14 @@ class Gathered:
         """All of them in a few numbers; zeros where there are none."""
         differences = np.concatenate([np.zeros(0), *self._differences])
         beyond = np.concatenate([np.zeros(0), *self._beyond])
+        with np.errstate(invalid="ignore"):  # infinite ones of either sign have no mean
+            bias = float(differences.mean()) if len(differences) else 0.0
         return Figure(
             unit=self._unit,
             count=len(differences),
             error=self._spread("error", np.abs(differences)),
             beyond=self._spread("beyond", beyond),
-            bias=float(differences.mean()) if len(differences) else 0.0,
+            bias=bias,
             within=float((beyond == 0).mean()) if len(beyond) else 1.0,
         )
 

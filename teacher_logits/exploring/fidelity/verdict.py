@@ -101,7 +101,7 @@ def _of_figures(figures: Mapping[str, Figure], allowed: Rounding) -> dict[str, s
         }
         sizes = {"on average": beyond.mean, "at worst": beyond.worst}
         for words, size in sizes.items():
-            if size > explained[words]:
+            if not size <= explained[words]:
                 found[name] = (
                     f"{name}: off by {size:.2g} {unit} {words} beyond the format's own rounding, most at conversation "
                     f"{beyond.index}, position {beyond.position}; the teacher's explains {explained[words]:.2g}"
@@ -113,7 +113,9 @@ def _of_estimates(estimates: Mapping[str, TailEstimate]) -> dict[str, str]:
     found = {}
     for name, each in estimates.items():
         bias = abs(each.estimated - each.exact)
-        if abs(each.z) > _MOST_Z and bias > each.room + _RELATIVE_BIAS * abs(each.exact):
+        # NaN is beyond every bound, and a single entry has a z of 0 whatever its bias.
+        explained = bias <= each.room + _RELATIVE_BIAS * abs(each.exact) or abs(each.z) <= _MOST_Z
+        if np.isnan(bias) or not explained:
             found[name] = (
                 f"{name}: the estimate from the samples is biased, {each.estimated:.6g} for {each.exact:.6g}, "
                 f"{each.z:+.1f} standard errors"

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from teacher_logits.codec import Entries
+from teacher_logits.codec import Entries, FlatColumns
 from teacher_logits.codec.indices import ends_of
 from teacher_logits.codec.quantize import STEPS
 from teacher_logits.exploring.entropy import (
@@ -77,6 +77,26 @@ class EntryBlock:
         """[P] what each nucleus holds of the distribution at temperature 2 or 4."""
         roots = self.root_sums if temperature == 2 else self.sums(np.sqrt(self.roots))
         return roots / self.whole_roots(temperature)
+
+
+def require_finite(columns: FlatColumns, tempered: Mapping[int, Numbers]) -> None:
+    """Raises ValueError, which names the conversation, where a log-sum-exp or a bound of the logits is not finite.
+
+    tempered: as in `EntryBlock`.
+    """
+    named: dict[str, Numbers] = {
+        "logsumexp": columns.logsumexp,
+        "top_min": columns.top.smallest,
+        "top_max": columns.top.largest,
+        "sampled_min": columns.sampled.smallest,
+        "sampled_max": columns.sampled.largest,
+        **{f"logsumexp_t{temperature}": values for temperature, values in tempered.items()},
+    }
+    for name, values in named.items():
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if len(wrong):
+            row = int(np.searchsorted(columns.ends, wrong[0], "right")) - 1
+            raise ValueError(f"{name} is {values[wrong[0]]} in the conversation with index {columns.index[row]}")
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,23 @@ def test_coarse_alterations_are_seen_in_any_type(
     assert seen in compared(output, tiny_teacher).problems
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("column", "figure"),
+    [("token_logprob", "actual token"), ("logsumexp_t2", "logsumexp_t2"), ("logsumexp_t4", "logsumexp_t4")],
+)
+def test_what_is_no_number_is_not_sound(output: Path, tiny_teacher: Path, column: str, figure: str, number: float):
+    def change(rows: list[Row]) -> None:
+        rows[1][column][2] = number
+
+    change_rows(output, change)
+    row = get_sample(output, 1)
+    report = compared(output, tiny_teacher)
+    assert set(report.problems) == {figure}
+    assert f"conversation {row['index']}, position {row['positions'][2]}" in report.problems[figure]
+    assert fidelity_text(report)
+
+
 def test_positions_that_are_one_off(output: Path, tiny_teacher: Path):
     in_all(output, lambda row: numbers(row, "positions", lambda places: places - 1))
     found = set(compared(output, tiny_teacher).problems)

@@ -89,6 +89,11 @@ def test_figures_of_differences():
     infinite = Gathered("nats")
     infinite.add(1, np.array([1, 2]), np.array([np.inf, 1.0]))
     assert infinite.figure().error.worst == np.inf and infinite.figure().error.position == 1
+    mixed = Gathered("nats")
+    mixed.add(1, np.array([1, 2, 3, 4]), np.array([1.0, np.nan, -np.inf, np.inf]), np.array([0.0, 0.0, np.nan, np.inf]))
+    found = mixed.figure()
+    assert (found.error.worst, found.error.position) == (found.beyond.worst, found.beyond.position) == (np.inf, 2)
+    assert found.within == 0 and mixed.count_above(1e300) == 3
 
 
 def test_the_command(drawn: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -5,7 +5,7 @@ import pytest
 
 from teacher_logits.exploring.fidelity.figures import Figure, Gathered, TailEstimate
 from teacher_logits.exploring.fidelity.measures import EXTREMES
-from teacher_logits.exploring.fidelity.verdict import ROUNDING, allowed_rounding, nucleus_tolerance, problems
+from teacher_logits.exploring.fidelity.verdict import FACTORS, ROUNDING, allowed_rounding, nucleus_tolerance, problems
 
 
 def figure(*differences: float, of: int = 1000) -> Figure:
@@ -26,7 +26,7 @@ def test_extreme_logits_are_held_against_the_type(dtype: str):
     assert wrong(dtype, figure(*[1.1 * allowed.mean] * 1000)) == {EXTREMES}
     assert not wrong(dtype, figure(0.9 * allowed.worst))
     assert wrong(dtype, figure(1.1 * allowed.worst)) == {EXTREMES}
-    assert wrong(dtype, figure(np.inf)) == {EXTREMES}
+    assert wrong(dtype, figure(np.inf)) == wrong(dtype, figure(0.0, np.nan)) == {EXTREMES}
 
 
 def test_types_are_in_the_order_of_their_rounding():
@@ -60,6 +60,15 @@ def test_a_single_number_far_off_is_seen():
     assert wrong("bfloat16", figure(0.2), logsumexp=figure(3.0)) == {"logsumexp"}
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_wrong_and_named(number: float):
+    allowed = allowed_rounding("bfloat16", "bfloat16")
+    for name in FACTORS:
+        found = problems({EXTREMES: figure(), name: figure(0.0, 0.0, number)}, {}, allowed)
+        assert set(found) == {name} and "conversation 3, position 2" in found[name]
+    assert "conversation 3, position 1" in problems({EXTREMES: figure(0.0, number)}, {}, allowed)[EXTREMES]
+
+
 def test_nuclei_are_not_explained_by_logits_that_are_wrong():
     allowed = ROUNDING["float32"]
     tolerances = [nucleus_tolerance(figure(*[size] * 1000), allowed) for size in (0.0, 1e-5, 1.0, 1e9)]
@@ -74,6 +83,8 @@ def test_estimates():
         return bool(problems({EXTREMES: figure()}, {"tail": TailEstimate(**(sound | values))}, allowed))
 
     assert biased() and biased(estimated=0.09)
+    for numbers in ({"estimated": np.nan}, {"standard_error": np.nan}, {"estimated": np.nan, "standard_error": 0.0}):
+        assert biased(**numbers)
     assert not biased(standard_error=0.0021)
     assert not biased(room=0.0101)
     assert not biased(estimated=0.10009, standard_error=1e-6), "less than a thousandth of it"
