@@ -184,8 +184,8 @@ def test_long_conversations_are_cut(made: Made):
     assert kept == stored[: len(kept)] and 200 < len(kept) == len(stored) - left_out
     first = short.turns[0]
     assert first.text.startswith("… goodbye") and content.turns[0].text.endswith(first.text[2:])
-    whole, none = cut(page_content(text_sample(made.tokenizer, [("Hello", True)]), made.tokenizer))
-    assert none == 0 and "".join(cell.text for cell in whole.turns[0].cells) == "Hello"
+    whole, none = cut(page_content(text_sample(made.tokenizer, [("<|user|>", False), ("Hello", True)]), made.tokenizer))
+    assert none == 0 and "".join(cell.text for cell in whole.turns[-1].cells) == "Hello"
 
 
 def test_paths_stay_here(extracted: Place, html: str):
