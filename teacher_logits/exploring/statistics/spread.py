@@ -43,11 +43,19 @@ class Spread:
             found = self.lowest + histogram_percentile(self.histogram, percent)
         else:
             rank = (self.count - 1) * percent / 100
-            ends = np.cumsum(self.histogram)
-            place = int(np.searchsorted(ends, rank, "right"))
-            before = ends[place] - self.histogram[place]
-            found = self.lowest + self.width * (place + (rank - before + 0.5) / self.histogram[place])
+            # Those on either side of the rank may lie bins apart.
+            below, above = self._ordered(np.floor(rank)), self._ordered(np.ceil(rank))
+            found = below + (above - below) * (rank - np.floor(rank))
         return float(np.clip(found, self.smallest, self.largest))
+
+    def _ordered(self, rank: float) -> float:
+        """The number that so many are smaller than, as if those of its bin were spread evenly over it."""
+        if rank in (0, self.count - 1):
+            return self.largest if rank else self.smallest
+        ends = np.cumsum(self.histogram)
+        place = int(np.searchsorted(ends, rank, "right"))
+        before = ends[place] - self.histogram[place]
+        return float(self.lowest + self.width * (place + (rank - before + 0.5) / self.histogram[place]))
 
     @property
     def median(self) -> float:

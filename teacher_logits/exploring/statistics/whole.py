@@ -125,7 +125,7 @@ class _Counter:
         self._surprise, self._ranks = SurpriseCounter(surprising), RankCounter()
 
     def add(self, table: pa.Table) -> None:
-        """Count the rows of a table. Raises ValueError where columns don't belong together or hold no finite numbers."""
+        """Count the rows of a table. Raises ValueError where columns don't belong together or hold NaN."""
         columns = flat_columns(table)
         if not columns.counts.all():
             raise ValueError("an entry has an empty nucleus")
