@@ -120,7 +120,7 @@ def iter_samples(source: Source, split: str | None, places: Sequence[int]) -> It
         counts = row_counts(shards, opened, _rows_of_shards(run))
         for shard in shards:
             own = [place - first for place in places if first <= place < first + counts[shard]]
-            for row in read_rows(shard, own, opened) if own else ():
+            for row in read_rows(shard, own, opened, counts[shard]) if own else ():
                 yield unpack_row(row, run)
             first += counts[shard]
     if places and places[-1] >= first:
@@ -156,24 +156,27 @@ def _from_shards(
 ) -> dict[str, Any]:
     """The sample of a row of some shards. rows: of each, as far as they are known."""
     if place is not None:
-        found = find_place(shards, place, open_shard, rows)
+        counts = row_counts(shards, open_shard, rows)
+        found = find_place(shards, place, open_shard, counts)
         if isinstance(found, int):
             raise _no_place(place, found)
-    else:
-        assert index is not None
-        numbered = find_number(shards, index, open_shard)
-        if numbered is None:
-            raise _no_number(index)
-        found = numbered
-    return unpack_row(read_row(*found, open_shard), run)
+        shard, row = found
+        return unpack_row(next(read_rows(shard, [row], open_shard, counts[shard])), run)
+    assert index is not None
+    numbered = find_number(shards, index, open_shard)
+    if numbered is None:
+        raise _no_number(index)
+    return unpack_row(read_row(*numbered, open_shard), run)
 
 
 def _rows_of_shards(run: Mapping[str, Any]) -> dict[str, int]:
-    """What checkpoint.json says of them."""
+    """What checkpoint.json says of them, as far as it can be. `read_rows` holds it against the shards."""
     shards = run.get("shards")
     entries = shards.items() if isinstance(shards, dict) else ()
     return {
-        name: entry["rows"] for name, entry in entries if isinstance(entry, dict) and type(entry.get("rows")) is int
+        name: entry["rows"]
+        for name, entry in entries
+        if isinstance(entry, dict) and type(entry.get("rows")) is int and entry["rows"] >= 0
     }
 
 

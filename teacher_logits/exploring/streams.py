@@ -102,12 +102,20 @@ def read_row(shard: str, row: int, open_shard: Open) -> Mapping[str, Any]:
     return next(read_rows(shard, [row], open_shard))
 
 
-def read_rows(shard: str, rows: Sequence[int], open_shard: Open) -> Iterator[Mapping[str, Any]]:
+def read_rows(
+    shard: str, rows: Sequence[int], open_shard: Open, listed: int | None = None
+) -> Iterator[Mapping[str, Any]]:
     """Some rows of a shard, in rising order, as plain Python values. Memory holds one of its row groups.
 
-    Raises FormatError where the shard has fewer rows.
+    listed: how many rows the shard is said to have, by which these were chosen.
+    Raises FormatError where the shard has fewer rows, or not as many as listed.
     """
     with open_shard(shard) as stream, pq.ParquetFile(stream) as file:
+        if listed is not None and file.metadata.num_rows != listed:
+            raise FormatError(
+                f"{shard} has {file.metadata.num_rows:,} rows, where checkpoint.json lists {listed:,}: which row "
+                "stands where is not known. Look at the dataset with verify."
+            )
         left, first = list(rows), 0
         for group in range(file.metadata.num_row_groups):
             past = first + file.metadata.row_group(group).num_rows

@@ -16,6 +16,7 @@ import pytest
 from explore_logits import get_sample, load_logit_dataset
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring import open_source, read_sample
+from teacher_logits.exploring.samples import count_samples, iter_samples
 from teacher_logits.exploring.streams import (
     files_of_stream,
     find_number,
@@ -98,14 +99,33 @@ def test_only_the_shard_of_the_row_is_opened(made: Made, monkeypatch: pytest.Mon
     assert [name for name in opened if name.startswith("data/")] == [source.data_files()[1]]
 
 
-def test_a_checkpoint_that_is_wrong(copy: Path) -> None:
-    path = copy / "checkpoint.json"
+def list_rows(folder: Path, rows: Callable[[int], int]) -> None:
+    """Give all shards other numbers of rows in checkpoint.json."""
+    path = folder / "checkpoint.json"
     checkpoint = json.loads(path.read_text())
     for entry in checkpoint["shards"].values():
-        entry["rows"] += 1
+        entry["rows"] = rows(entry["rows"])
     path.write_text(json.dumps(checkpoint))
-    with pytest.raises(FormatError, match=r"fewer rows than checkpoint\.json says"):
-        read_sample(open_source(copy), place=2)
+
+
+@pytest.mark.parametrize("more", [1, -1])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_checkpoint_that_is_wrong(copy: Path, more: int, place: int) -> None:
+    """No row is taken for another."""
+    list_rows(copy, lambda rows: rows + more)
+    source = open_source(copy)
+    wrong = r"data/.*parquet has \d rows, where checkpoint\.json lists \d: .* verify"
+    with pytest.raises(FormatError, match=wrong):
+        read_sample(source, place=place)
+    with pytest.raises(FormatError, match=wrong):
+        list(iter_samples(source, None, [place]))
+
+
+def test_numbers_of_rows_that_can_not_be_are_not_believed(copy: Path) -> None:
+    list_rows(copy, lambda rows: -7)
+    source = open_source(copy)
+    assert count_samples(source) == len(TEXTS)
+    assert [read_sample(source, place=place)["index"] for place in range(len(TEXTS))] == list(TEXTS)
 
 
 class TestStreamedDatasets:
