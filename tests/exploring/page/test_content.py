@@ -127,7 +127,7 @@ def test_nothing_stored(made: Made):
     length = {"num_tokens": 0, "positions": np.zeros(0, np.int32)}
     empty = {name: values[:0] for name, values in sample.items() if isinstance(values, list | np.ndarray)}
     content = page_content(sample | empty | length | {"input_ids": sample["input_ids"]}, made.tokenizer)
-    assert [(turn.text, turn.stored) for turn in content.turns] == [("hello", False)]
+    assert [(turn.text, turn.stored) for turn in content.turns] == [("ahello", False)]
     assert content.bands == "" and content.entries["bits"] == content.entries["choices"] == []
 
 
