@@ -201,7 +201,9 @@ def _answer(options: Explore) -> str:
 
 def _conversation(source: Source, split: str | None, show: Show) -> str:
     sample = sample_of(source, split, show)
-    tokenizer = tokenizer_of(sample["run"]) if show.tokenizer is None else load_tokenizer(show.tokenizer)
+    tokenizer = (
+        tokenizer_of(sample["run"]) if show.tokenizer is None else load_tokenizer(show.tokenizer, run=sample["run"])
+    )
     surprising = most_surprising(analyze_token_probabilities(sample, tokenizer=tokenizer), _SURPRISES)
     shown = [conversation_text(sample, tokenizer)]
     if surprising:

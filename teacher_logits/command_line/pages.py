@@ -77,7 +77,7 @@ def sample_of(source: Source, split: str | None, options: OneConversation) -> Ma
 def write_conversation(source: Source, split: str | None, options: Html) -> str:
     """Write the page of a conversation and return where it is."""
     sample = sample_of(source, split, options)
-    tokenizer = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
+    tokenizer = None if options.tokenizer is None else load_tokenizer(options.tokenizer, run=sample["run"])
     view = conversation_view(sample, tokenizer=tokenizer)
     path = Path(f"conversation-{sample['index']}.html") if options.output_file is None else options.output_file
     return str(view.save(path))

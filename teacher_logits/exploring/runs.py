@@ -121,8 +121,7 @@ def tokenizer_of(run: Mapping[str, Any]) -> Any:
         )
     metadata = run.get("metadata") or {}
     tokenizer, sha256 = _loaded(model, metadata.get("model_revision") or told(run, "revision"))
-    if sha256 != metadata.get("tokenizer_sha256", sha256):
-        log.warning("The tokenizer of %s is not the one this dataset was made with; texts may be wrong.", model)
+    _warn_of_another(model, sha256, run)
     return tokenizer
 
 
@@ -135,9 +134,19 @@ def tokenizer_if_any(run: Mapping[str, Any]) -> Any:
         return None
 
 
-def load_tokenizer(model: str, revision: str | None = None) -> Any:
-    """The tokenizer of a Hub id or folder; code that comes with it isn't run. Raises TeacherError."""
-    return _loaded(model, revision)[0]
+def load_tokenizer(model: str, revision: str | None = None, run: Mapping[str, Any] | None = None) -> Any:
+    """The tokenizer of a Hub id or folder; code that comes with it isn't run. Raises TeacherError.
+
+    run: whose tokens it is for; one that isn't the run's is told of in the log.
+    """
+    tokenizer, sha256 = _loaded(model, revision)
+    _warn_of_another(model, sha256, run or {})
+    return tokenizer
+
+
+def _warn_of_another(model: str, sha256: str, run: Mapping[str, Any]) -> None:
+    if sha256 != (run.get("metadata") or {}).get("tokenizer_sha256", sha256):
+        log.warning("The tokenizer of %s is not the one this dataset was made with; texts may be wrong.", model)
 
 
 @functools.lru_cache(maxsize=4)

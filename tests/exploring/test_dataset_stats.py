@@ -234,7 +234,11 @@ def test_text(made: Made, entries: list[Entry]):
     assert f"{share:.2%} are the first choice".replace("%", " %", 1) in text
     table = text.split("most surprising tokens\n")[1].splitlines()
     first = min(entries, key=lambda entry: entry.probabilities[entry.token])
-    assert len(table) == 11 and table[1].split()[:2] == [str(first.index), str(first.position)]
+    assert (
+        len(table) == 12
+        and table[11] == f"show --index {first.index} shows the first of them"
+        and table[1].split()[:2] == [str(first.index), str(first.position)]
+    )
     assert "\x1b" not in text
 
 

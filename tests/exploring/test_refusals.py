@@ -130,3 +130,24 @@ def test_ctrl_c(seconds: float, made: Made, tmp_path: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT, 0) and "Traceback" not in said
     assert process.returncode == 0 or not (tmp_path / "report.html").exists()
+
+
+def test_a_tokenizer_that_is_not_the_runs_is_told_of(
+    copy: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = copy / "checkpoint.json"
+    checkpoint = json.loads(path.read_text())
+    given = [str(copy), "show", "--tokenizer", checkpoint["config"]["model"]]
+    assert main(given) == 0 and "not the one this dataset was made with" not in caplog.text
+    checkpoint["metadata"]["tokenizer_sha256"] = "0" * 64
+    path.write_text(json.dumps(checkpoint))
+    assert main(given) == 0 and "not the one this dataset was made with" in caplog.text
+
+
+def test_the_way_from_a_surprise_to_its_conversation(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(made.folder), "stats"]) == 0
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if line.startswith("show --index ")]
+    assert main([str(made.folder), "show", "--index", line.split()[2]]) == 0
+    first = said.splitlines()[said.splitlines().index("most surprising tokens") + 2]
+    assert capsys.readouterr().out.startswith(f"conversation {first.split()[0]}:")

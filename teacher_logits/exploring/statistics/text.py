@@ -171,4 +171,9 @@ def _surprising(surprise: SurpriseStats, tokenizer: Any) -> str:
                 f"{-token.log_probability / _LN2:.1f}",
             ]
         )
-    return table(rows, right="0134")
+    first = (
+        f"\nshow --index {surprise.most_surprising[0].index} shows the first of them"
+        if surprise.most_surprising
+        else ""
+    )
+    return table(rows, right="0134") + first
