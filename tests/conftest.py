@@ -5,10 +5,11 @@ made once), `tiny_chat` (a JSON Lines file of questions and answers), `tiny_mess
 the session: copy a folder before changing it. `tests.tiny` makes more.
 """
 
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ for _name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ASSETS_CACHE"
 def pytest_unconfigure() -> None:
     """Remove the session's caches."""
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def reporting_as_before() -> Iterator[None]:
+    """Commands that a test calls in this process set up their messages for the process; the next test has its own."""
+    logger = logging.getLogger("teacher_logits")
+    before = [*logger.handlers], logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="session")
