@@ -37,11 +37,7 @@ from teacher_logits.exploring.statistics import (
 from teacher_logits.files import PUBLIC_FILE, json_bytes, write_bytes
 
 _BEGINNING = 4096
-_MARKS = {
-    ".png": (b"Software\0" + PNG_MARK.encode(),),
-    ".txt": (b"nucleus sizes  ",),
-    ".json": (b'"bytes": {',),
-}
+_MARKS = {".png": b"Software\0" + PNG_MARK.encode(), ".txt": b"nucleus sizes  ", ".json": b'"bytes": {'}
 """What stands at the beginning of files that are written here, by their kind."""
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
@@ -118,11 +114,13 @@ def figures(stats: DatasetStats, stored: BytesPerToken) -> dict[str, Any]:
 def _require_ours(*paths: Path) -> None:
     """Raise OutputError where one of them is there already and was not written here before."""
     for path in paths:
-        if not path.exists():
-            continue
-        begin = path.read_bytes()[:_BEGINNING] if path.is_file() else b""
-        if not any(mark in begin for mark in _MARKS[path.suffix]):
+        if path.exists() and not (path.is_file() and _MARKS[path.suffix] in _beginning(path)):
             raise OutputError(f"{path} is there already and not from here: it is not replaced. Choose another folder.")
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_BEGINNING)
 
 
 def _figures(
