@@ -112,8 +112,8 @@ def _compute(config: LengthsConfig, repository: Repository, scratch: Path) -> Le
         patiently(lambda: repository.commit(additions, old, "Add sorted dataset"))
     except UploadError as error:
         raise OutputError(
-            f"{repository.address} did not take the sorted dataset ({error.__cause__ or error}). Nothing that was "
-            "there before is lost; mend it and run again."
+            f"{repository.address} did not take the sorted dataset ({error.__cause__ or error}). The source is "
+            "untouched; mend it and run again, with --force-restart where a part of the files is there."
         ) from error
     finally:
         repository.close()
