@@ -1,7 +1,6 @@
 """`python explore_logits.py compare OUTPUT --model M`: the fidelity report in a terminal."""
 
 import importlib.util
-import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,8 +9,6 @@ import tyro
 from teacher_logits.command_line.shell import quiet_libraries, say, set_up_reporting, share_cores
 from teacher_logits.errors import SettingsError
 from teacher_logits.exploring import compare_with_teacher, fidelity_text
-
-_INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +42,7 @@ class CompareOutput(Compare):
 
 
 def run_compare(options: CompareOutput) -> int:
-    """Print the report and return the exit code. Nothing is written, so Ctrl+C ends it at any time."""
+    """Print the report and return the exit code."""
     share_cores()
     set_up_reporting()
     quiet_libraries()
@@ -54,20 +51,16 @@ def run_compare(options: CompareOutput) -> int:
             raise SettingsError(f"compare runs the teacher, which needs {library}, and that isn't installed.")
     if options.seed < 0:
         raise SettingsError(f"--seed is {options.seed}; expected at least 0.")
-    try:
-        report = compare_with_teacher(
-            options.output,
-            options.model,
-            options.conversations,
-            options.dtype,
-            options.device,
-            options.seed,
-            any_model=options.any_model,
-            split=options.split,
-            revision=options.revision,
-        )
-    except KeyboardInterrupt:
-        print("stopped; nothing was changed", file=sys.stderr)
-        return _INTERRUPTED
+    report = compare_with_teacher(
+        options.output,
+        options.model,
+        options.conversations,
+        options.dtype,
+        options.device,
+        options.seed,
+        any_model=options.any_model,
+        split=options.split,
+        revision=options.revision,
+    )
     say(fidelity_text(report), result=True)
     return 0 if report.sound else 1

@@ -3,7 +3,6 @@
 
 import dataclasses
 import io
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import tyro
 from teacher_logits.command_line.compare import Compare, CompareOutput, run_compare
 from teacher_logits.command_line.pages import Html, Report, sample_of, write_conversation, write_report
 from teacher_logits.command_line.shell import exit_code_of, place_of, quiet_libraries, say
+from teacher_logits.command_line.stopping import unwinding
 from teacher_logits.errors import FormatError, SettingsError, TeacherLogitsError
 from teacher_logits.exploring import (
     Source,
@@ -132,19 +132,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run() -> None:
-    """The program. From here on Ctrl+C unwinds what is under way; until then it ends the program at once."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """The program. Until it has read its options, Ctrl+C ends it at once."""
     sys.exit(main())
 
 
 def _explore(arguments: list[str] | None) -> int:
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        if isinstance(options, VerifyOutput):
-            return _verify(options)
-        if isinstance(options, CompareOutput):
-            return run_compare(options)
-        say(_answer(options), result=True)
+        with unwinding():
+            return _run(options)
     except TeacherLogitsError:
         raise
     except (LookupError, ValueError) as error:
@@ -152,6 +148,15 @@ def _explore(arguments: list[str] | None) -> int:
             f"{options.output} can't be shown ({error!r}): its columns are not those of the format, or don't belong "
             "together. Was it written by extract_logits.py, and downloaded whole?"
         ) from error
+
+
+def _run(options: Explore | VerifyOutput | CompareOutput) -> int:
+    match options:
+        case VerifyOutput():
+            return _verify(options)
+        case CompareOutput():
+            return run_compare(options)
+    say(_answer(options), result=True)
     return 0
 
 

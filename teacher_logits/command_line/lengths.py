@@ -5,11 +5,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say, set_up_reporting
-
-_STOPS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+from teacher_logits.command_line.stopping import unwinding
 
 
 def run() -> None:
@@ -36,27 +34,7 @@ def _compute(arguments: Sequence[str] | None) -> int:
 
     options = tyro.cli(LengthsConfig, args=arguments, prog="compute_lengths.py")
     quiet_libraries()
-    before = {number: signal.signal(number, _stop) for number in _STOPS if signal.getsignal(number) != signal.SIG_IGN}
-    try:
+    with unwinding():
         summary = compute_lengths(options)
-    except _Stopped as stopped:
-        print(f"stopped by {signal.Signals(stopped.number).name}; run it again to begin anew", file=sys.stderr)
-        return 128 + stopped.number
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     say(summary.text())
     return 0
-
-
-class _Stopped(BaseException):
-    """Unwinds the work, so that no temporary file stays. Not an Exception, which libraries catch."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def _stop(number: int, _: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the clearing away
-    raise _Stopped(number)

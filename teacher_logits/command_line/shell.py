@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
+from teacher_logits.command_line.stopping import Stopped
 from teacher_logits.errors import SettingsError, TeacherLogitsError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -72,9 +73,9 @@ def exit_code_of(command: Callable[[], int], advice: str = "") -> int:
     except BrokenPipeError:
         _nobody_reads()
         return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was changed", file=sys.stderr)
-        return 128 + signal.SIGINT
+    except Stopped as stopped:
+        print(f"stopped by {signal.Signals(stopped.number).name}; run it again to begin anew", file=sys.stderr)
+        return 128 + stopped.number
     except RuntimeError as error:
         if "home directory" not in str(error):  # what pathlib says of ~nobody
             raise

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tyro
 
 from teacher_logits.command_line.compare import CompareOutput, run_compare
+from teacher_logits.command_line.explore import main
 from teacher_logits.exploring.fidelity.figures import Gathered, GatheredEstimates
 from teacher_logits.exploring.fidelity.measures import ESTIMATES
 from tests.exploring.damage import Row
@@ -117,8 +119,8 @@ def test_the_command_stops(
     from teacher_logits.exploring.fidelity.teacher import ComparedTeacher
 
     def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(ComparedTeacher, "truth", stopped)
-    assert run_compare(CompareOutput(output=str(drawn), model=str(tiny_teacher), device="cpu")) == 130
-    assert capsys.readouterr().err.endswith("stopped; nothing was changed\n")
+    assert main(["compare", str(drawn), "--model", str(tiny_teacher), "--device", "cpu"]) == 130
+    assert capsys.readouterr().err.endswith("stopped by SIGINT; run it again to begin anew\n")

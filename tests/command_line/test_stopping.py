@@ -1,0 +1,80 @@
+"""Signals to the commands that have nothing to save."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from teacher_logits.command_line.shell import exit_code_of
+from teacher_logits.command_line.stopping import Stopped, unwinding
+
+NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+FAR_AWAY = 30.0
+
+
+def raised(number: int) -> Callable[[], None]:
+    return lambda: signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_is_under_way_unwinds(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    before = [signal.getsignal(each) for each in NUMBERS]
+    cleared = False
+
+    def command() -> int:
+        nonlocal cleared
+        with unwinding():
+            try:
+                raised(number)()
+            finally:
+                raised(number)()  # a second one doesn't interrupt the clearing away
+                cleared = True
+        return 0
+
+    assert exit_code_of(command) == 128 + number and cleared
+    assert capsys.readouterr().err == f"stopped by {number.name}; run it again to begin anew\n"
+    assert [signal.getsignal(each) for each in NUMBERS] == before
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_in_a_destructor_is_not_lost(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python drops what a destructor raises: libraries whose imports make many of them swallowed Ctrl+C."""
+
+    class Dropped:
+        def __del__(self) -> None:
+            raised(number)()
+
+    with pytest.raises(Stopped) as stopped, unwinding():
+        for _ in range(2):  # the second one comes while the first waits to be sent again
+            item = Dropped()
+            del item
+        time.sleep(FAR_AWAY)
+    assert stopped.value.number == number
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_other_errors_of_destructors_are_told_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[BaseException | None] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda what: told.append(what.exc_value))
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("broken")
+
+    with unwinding():
+        item = Broken()
+        del item
+    assert [str(error) for error in told] == ["broken"]
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As nohup asks."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with unwinding():
+            raised(signal.SIGHUP)()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
