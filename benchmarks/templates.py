@@ -5,8 +5,9 @@
 The folder of templates holds `index.json`, a list of objects whose `path` names a file in it. Each template is tried
 with the tokenizer, after the special tokens that it prints were added to it. What is marked is judged by decoding it,
 with nothing of the program's own way of finding it: each run of marked tokens has to be one answer and at most one
-special token behind it, in their order, and no answer may be missing. Where a template has marks of its own, they are
-taken as they are; they may include more of a turn, such as empty thoughts.
+special token behind it, in their order, and no answer may be missing. Of an answer that has thoughts of its own or tool
+calls it has to hold all that is said there, and nothing that others say. Where a template has marks of its own, they
+are taken as they are; they may include more of a turn, such as empty thoughts.
 """
 
 import copy
@@ -30,10 +31,13 @@ from teacher_logits.records import Conversation, Example
 
 SPECIAL = re.compile(
     r"<\|[^|<>\s'\"{}]{1,40}\|>|<｜[^｜<>\s'\"{}]{1,40}｜>|\[\|\w{1,40}\|\]|</?s>|\[/?[A-Z_]{3,40}\]"
-    r"|<(?:start|end)_of_\w+>|</?think>|<sep>|<(?:bos|eos|sop|eop)>|\[gMASK\]|<seed:\w+>|\]~!?b\[|\[e~\[|<turn\|>"
+    r"|<(?:start|end)_of_\w+>|</?think>|<sep>|<(?:bos|eos|sop|eop)>|\[gMASK\]|<seed:\w+>|\]~!?b\[|\[e~\[|<\|[a-z_]+>|<[a-z_]+\|>"
 )
 """What templates print that is one token of their own model's tokenizer."""
 DATE = "2024-07-01"
+CITY = {"type": "object", "properties": {"city": {"type": "string", "description": "which"}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "weather", "description": "of today", "parameters": CITY}}
+CALL = {"id": "a1b2c3d4e", "type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +75,16 @@ def conversations() -> dict[str, Conversation]:
         "three turns": said(*three),
         "system + three turns": said(*three, system="Be brief."),
         "thinking": said(*thoughts, "And?", "<think>\nSo.\n</think>\n\nNothing."),
+        "thoughts apart": said("Why?", "Because."),
+        "tool calls": said("Is it warm in Rome?", "", "21 degrees", "Mild."),
     }
-    return {name: Conversation(number, messages) for number, (name, messages) in enumerate(kinds.items())}
+    kinds["thoughts apart"][1]["reasoning_content"] = "Let me see."
+    kinds["tool calls"][1]["tool_calls"] = [CALL]
+    kinds["tool calls"][2] |= {"role": "tool", "name": "weather", "tool_call_id": CALL["id"]}
+    return {
+        name: Conversation(number, messages, [TOOL] if name == "tool calls" else None)
+        for number, (name, messages) in enumerate(kinds.items())
+    }
 
 
 def with_specials_of(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedTokenizerFast:
@@ -94,23 +106,33 @@ def judge(example: Example, messages: list[dict[str, Any]], tokenizer: PreTraine
     or what is wrong with it."""
     runs = np.split(example.positions, np.flatnonzero(np.diff(example.positions) > 1) + 1)
     texts = [tokenizer.decode(example.input_ids[run], skip_special_tokens=False) for run in runs]
-    answers = [message["content"] for message in messages if message["role"] == "assistant"]
+    spoken = [message for message in messages if message["role"] == "assistant"]
+    answers = [message["content"] for message in spoken]
+    others = [message["content"] for message in messages if message["role"] != "assistant"]
     if len(texts) != len(answers):
         return f"wrong: {len(texts)} runs for {len(answers)} answers"
+    alone = not any(other in text for text in texts for other in others)
+    has_more = spoken[0].keys() > {"role", "content"}
+    whole = all(word in text for text, message in zip(texts, spoken, strict=True) for word in _words(message))
+    if has_more and whole and alone:
+        return "right, whole turns"
     rests = [_rest(text, answer) for text, answer in zip(texts, answers, strict=True)]
     specials = {None: 0, "": 0} | dict.fromkeys(tokenizer.all_special_tokens, 1)
     if all(rest in specials and rest is not None for rest in rests):
         ended = sum(specials[rest] for rest in rests)
-        return "right" if ended == len(answers) else f"right, {ended} of {len(answers)} end tokens printed"
-    spoken = [re.sub("(?s)<think>.*</think>", "", answer).strip() for answer in answers]
-    others = [message["content"] for message in messages if message["role"] != "assistant"]
-    if (
-        method == "template"
-        and all(answer in text for text, answer in zip(texts, spoken, strict=True))
-        and not any(other in text for text in texts for other in others)
-    ):
+        remarks = [] if ended == len(answers) else [f"{ended} of {len(answers)} end tokens printed"]
+        return ", ".join(["right", *remarks, *["thoughts not printed"] * has_more])
+    without_thoughts = [re.sub("(?s)<think>.*</think>", "", answer).strip() for answer in answers]
+    if method == "template" and alone and all(map(str.__contains__, texts, without_thoughts)):
         return "as marked"
     return f"wrong: {texts}"
+
+
+def _words(message: dict[str, Any]) -> list[str]:
+    """All that a message says: its content, its thoughts, the names and arguments of its calls."""
+    calls = [call["function"] for call in message.get("tool_calls", [])]
+    said = [word for call in calls for word in (call["name"], *call["arguments"], *call["arguments"].values())]
+    return [message["content"], message.get("reasoning_content", ""), *said]
 
 
 def _rest(text: str, answer: str) -> str | None:

@@ -67,6 +67,12 @@ def with_function(call: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     return function if _function(call) is call else {**call, "function": function}
 
 
+def names_called(message: Mapping[str, Any]) -> list[str]:
+    """The names of the tools that a message calls."""
+    calls = [call for call in message.get("tool_calls") or [] if isinstance(call, Mapping)]
+    return [name for call in calls if isinstance(name := _function(call).get("name"), str)]
+
+
 def _tried(render: Render, messages: Messages) -> str | None:
     try:
         return render(messages)

@@ -9,7 +9,7 @@ from itertools import count
 
 from teacher_logits.conversations.masks import Unmarkable
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools
-from teacher_logits.conversations.turns import Turn, TurnEnds, as_printed, assistant_text, require_nothing_beside
+from teacher_logits.conversations.turns import Turn, TurnEnds, as_printed, assistant_text, prints_nothing_beside
 
 _SHOWN = 40
 """Characters that are shown of what departs."""
@@ -17,7 +17,8 @@ _SHOWN = 40
 
 def sentinel_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, tools: Tools, text: str) -> list[Turn]:
     """The turns of a conversation whose rendering is `text`. Raises Unmarkable where they can't be told."""
-    require_nothing_beside(template, messages, tools, text)
+    if not prints_nothing_beside(template, messages, tools, text):
+        raise Unmarkable("an answer has more than its content, such as tool calls or thoughts of their own")
     answers = {
         place: assistant_text(message) for place, message in enumerate(messages) if message.get("role") == "assistant"
     }

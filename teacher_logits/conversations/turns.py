@@ -6,7 +6,7 @@ from a few renderings of its own (`turn_ends`).
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,6 +47,8 @@ class TurnEnds:
     """Behind an answer that nothing follows."""
     between: str | None
     """Behind an answer that a user's message follows."""
+    tail: str
+    """All that is printed behind an answer that nothing follows."""
     ids: Mapping[str, int]
     """Of these tokens."""
     not_tokens: tuple[str, ...] = ()
@@ -88,7 +90,7 @@ def turn_ends(template: ChatTemplate, tokenizer: "PreTrainedTokenizerFast") -> T
         last = None
     between = _between(template, two, tools, ids, {last, eos}, never)
     own = {token: ids[token] for token in (last, between) if token is not None}
-    return TurnEnds(last, between, own, tuple(not_tokens))
+    return TurnEnds(last, between, tail, own, tuple(not_tokens))
 
 
 def require_end_is_token(behind: str, tokenizer: "PreTrainedTokenizerFast") -> None:
@@ -191,21 +193,20 @@ def assistant_text(message: Mapping[str, Any]) -> str:
     return str(content)
 
 
-def require_nothing_beside(template: ChatTemplate, messages: Messages, tools: Tools, text: str) -> None:
-    """Raise Unmarkable where an assistant's message prints more than its content, such as thoughts of their own or tool
-    calls: what of that the model has to say, and where it ends, can't be told from the text."""
-    plain: Messages = [
-        {"role": "assistant", "content": message.get("content") or ""}
-        if message.get("role") == "assistant"
-        else message
-        for message in messages
-    ]
+def prints_nothing_beside(
+    template: ChatTemplate, messages: Messages, tools: Tools, text: str, kept: Collection[str] = ()
+) -> bool:
+    """Whether the assistant's messages print nothing but their content and what they hold under the `kept` keys."""
+    bare = [_bare(message, kept) if message.get("role") == "assistant" else message for message in messages]
     try:
-        is_same = plain == messages or template.render(plain, tools) == text
+        return bare == messages or template.render(bare, tools) == text
     except Unusable:  # it can't do without what is beside the content
-        is_same = False
-    if not is_same:
-        raise Unmarkable("an answer has more than its content, such as tool calls or thoughts of their own")
+        return False
+
+
+def _bare(message: Mapping[str, Any], kept: Collection[str]) -> dict[str, Any]:
+    held = {key: value for key, value in message.items() if key in ("role", "content", *kept)}
+    return held if held.get("tool_calls") else {**held, "content": held.get("content") or ""}
 
 
 def as_printed(content: str) -> list[str]:

@@ -10,7 +10,7 @@ from tokenizers import AddedToken
 
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Unusable
 from teacher_logits.conversations.masks import Unmarkable
-from teacher_logits.conversations.prefix import _place_of
+from teacher_logits.conversations.prefix import _content_in
 from teacher_logits.errors import ChatTemplateError
 from teacher_logits.records import Conversation, Example
 from tests.conversations.unmarked import DONE, FOR, HEADER, KINDS, PROMPT, USER, turn, without_marks
@@ -37,6 +37,16 @@ DERIVED = {
     for method in METHODS
     for nfc in TOKENIZERS
 }
+
+
+def called(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "arguments": {}}}
+
+
+def calling(content: str | None = "") -> list[dict[str, Any]]:
+    """A conversation with a call, its result, and an answer."""
+    call = {"role": "assistant", "content": content, "tool_calls": [called("the town")]}
+    return [*messages("a"), call, {"role": "tool", "content": "x"}, {"role": "assistant", "content": "the end"}]
 
 
 def result(made: ChatRenderer, said: list[dict[str, Any]], tools: Any = None) -> Example | Unusable:
@@ -222,38 +232,102 @@ class TestTraps:
 
 
 class TestMoreThanContent:
-    TEMPLATE = (
-        FOR + USER + HEADER + "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
-        "{{ m.content }}{% for call in m.tool_calls or [] %}<tool>{{ call.function.name }}</tool>{% endfor %}"
-        "<|im_end|>{{ '\\n' }}" + DONE + PROMPT
+    MARKED = turn(
+        HEADER,
+        "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}"
+        "{% for call in m.tool_calls or [] %}<tool>{{ call.function.name }}</tool>{% endfor %}<|im_end|>",
     )
+    TEMPLATE = without_marks(MARKED)
 
     def test_thoughts_of_their_own(self) -> None:
+        said = messages("a", "b", "c", "d")
+        said[1]["reasoning_content"] = "hm"
+        found = ["<think>\nhm\n</think>\n\nb<|im_end|>", "d<|im_end|>"]
+        assert marked(self.TEMPLATE, "prefix", said) == found
+        assert marked(self.TEMPLATE, "prefix", said, turns="last") == found[1:]
+        assert "more than its content" in marked(self.TEMPLATE, "sentinel", said)
+        assert by_both(CHATML, said) == ["b<|im_end|>", "d<|im_end|>"], "a template that doesn't print them"
+
+    @given(said=st.lists(SAID, min_size=6, max_size=6), follows=st.sampled_from(["tool", "user"]))
+    @settings(max_examples=100, deadline=None)
+    def test_against_marks(self, said: list[str], follows: str) -> None:
+        """With nasty texts in every place."""
+        thought, name, *texts = said
+        call = {"role": "assistant", "content": texts[1], "tool_calls": [called(name)], "reasoning_content": thought}
+        turns = [*messages(texts[0]), call, {"role": follows, "content": texts[2]}]
+        turns += [{"role": "assistant", "content": texts[3]}]
+        truth = result(ChatRenderer(RendererSpec("m", None, False, self.MARKED, None), TOKENIZERS[False]), turns)
+        found = result(renderer(self.TEMPLATE, "prefix"), turns)
+        if isinstance(found, Example):
+            assert isinstance(truth, Example) and found.input_ids.tolist() == truth.input_ids.tolist()
+            ids, positions = found.input_ids.tolist(), set(found.positions.tolist())
+            extra = [TOKENIZERS[False].decode(ids[at]) for at in sorted(set(truth.positions.tolist()) ^ positions)]
+            assert not "".join(extra).strip(), extra
+
+    def test_thoughts_that_the_prompt_opens(self) -> None:
+        """What the prompt has said already, the model doesn't have to say."""
+        header, prompt = (
+            each.replace("nt\n", "nt\n<think>\n").replace("nt\\n", "nt\\n<think>\\n") for each in (HEADER, PROMPT)
+        )
+        template = FOR + USER + header + "{{ m.reasoning_content }}</think>{{ m.content }}<|im_end|>" + DONE + prompt
         said = messages("a", "b")
         said[1]["reasoning_content"] = "hm"
-        for method in METHODS:
-            assert "more than its content" in marked(self.TEMPLATE, method, said)
-        assert by_both(CHATML, said) == ["b<|im_end|>"], "a template that doesn't print them"
+        assert marked(template, "prefix", said) == ["hm</think>b<|im_end|>"]
 
     @pytest.mark.parametrize("content", ["", "b", None])
     def test_tool_calls(self, content: str | None) -> None:
-        calls = [{"type": "function", "function": {"name": "the town", "arguments": {}}}]
-        said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": content, "tool_calls": calls}]
-        said += [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "the end"}]
+        said = calling(content)
         template = self.TEMPLATE.replace("{{ m.content }}{% for", "{{ m.content or '' }}{% for")
+        found = [f"{content or ''}<tool>the town</tool><|im_end|>", "the end<|im_end|>"]
+        assert marked(template, "prefix", said) == found
+        assert marked(template, "prefix", said, turns="last") == found[1:]
+        for turns in ("all", "last"):
+            assert isinstance(marked(template, "sentinel", said, turns=turns), str), "the reason why there is none"
+        assert "more than its content" in marked(template, "sentinel", said), "whatever the content is"
         for method in METHODS:
-            for turns in ("all", "last"):
-                assert isinstance(marked(template, method, said, turns=turns), str), "the reason why there is none"
-            assert "more than its content" in str(marked(template, method, said)), "whatever the content is"
             assert "doesn't print an answer's tool calls" in marked(CHATML, method, said)
 
     def test_a_template_that_refuses_results_without_calls(self) -> None:
-        calls = [{"type": "function", "function": {"name": "the town", "arguments": {}}}]
-        said = [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": calls}]
-        said += [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "the end"}]
         refusing = "{% if m.role == 'tool' and not messages[1].tool_calls %}{{ raise_exception('no call') }}{% endif %}"
         template = self.TEMPLATE.replace(FOR, FOR + refusing)
-        assert "more than its content" in by_both(template, said)
+        assert marked(template, "prefix", calling()) == ["<tool>the town</tool><|im_end|>", "the end<|im_end|>"]
+        assert "more than its content" in marked(template, "sentinel", calling())
+
+    def test_thoughts_with_calls_where_only_calls_are_printed(self) -> None:
+        template = self.TEMPLATE.replace("{% if m.reasoning_content %}", "{% if false %}")
+        said = calling("b")
+        said[1]["reasoning_content"] = "hm"
+        assert marked(template, "prefix", said)[0] == "b<tool>the town</tool><|im_end|>"
+
+    @pytest.mark.parametrize(
+        ("before", "after", "why"),
+        [
+            ("{{ m.content }}{% for", "{{ m.content if not m.tool_calls }}{% for", "leaves out a part"),
+            ("{{ call.function.name }}", "{{ call.function.name }}{{ messages[0].content }}", "for what others say"),
+            ("{{ m.content }}{% for", "{{ m.content }}{{ m.mood }}{% for", "more than its content, thoughts"),
+            ("<|im_end|>{{ '\\n' }}", "{{ '<|endoftext|>' if m.tool_calls else '<|im_end|>' }}", "ends an answer with"),
+            (PROMPT, "", "no generation prompt"),
+            (
+                "{% for call in m.tool_calls or [] %}",
+                "{% for call in (m.tool_calls if loop.last else (m.tool_calls or [])[::-1]) or [] %}",
+                "differently when more follows",
+            ),
+        ],
+    )
+    def test_what_can_not_be_told(self, before: str, after: str, why: str) -> None:
+        template = self.TEMPLATE.replace(before, after)
+        assert template != self.TEMPLATE
+        said = calling("b")
+        said[1] |= {"mood": "good", "tool_calls": [*said[1]["tool_calls"], called("the river")]}
+        assert why in marked(template, "prefix", said)
+
+    def test_without_a_header_no_prompt_is_needed(self) -> None:
+        """As Mistral's, whose answers stand right behind the question."""
+        template = FOR + "{% if m.role == 'user' %}<|im_start|>{{ m.content }}<|im_start|>{% else %}{{ m.content }}"
+        template += "{% for call in m.tool_calls or [] %}<tool>{{ call.function.name }}</tool>{% endfor %}<|im_end|>"
+        template += "{% endif %}{% endfor %}"
+        found = marked(template, "prefix", calling("b"))
+        assert found == ["b<tool>the town</tool><|im_end|>", "the end<|im_end|>"]
 
     def test_calls_that_are_none(self) -> None:
         """An empty list is no reason to look away from what else a template prints."""
@@ -275,7 +349,7 @@ class TestMoreThanContent:
         assert by_both(CHATML, said) == ["b<|im_end|>"]
 
 
-class TestPlaceOf:
+class TestContentIn:
     @pytest.mark.parametrize(
         ("content", "printed", "found"),
         [
@@ -290,5 +364,5 @@ class TestPlaceOf:
         ],
     )
     def test_white_space_only_may_differ(self, content: str, printed: str, found: str | None) -> None:
-        place = _place_of(content, printed)
+        place = _content_in(content, printed)
         assert (None if place is None else printed[slice(*place)]) == found

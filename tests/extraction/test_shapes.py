@@ -132,6 +132,23 @@ def test_longer_conversations(
     assert (metadata["mask_method"], metadata["source_columns"]) == ("template", columns)
 
 
+@pytest.mark.parametrize(("row", "options", "columns", "text"), LONGER.values(), ids=LONGER)
+def test_without_marks(
+    row: dict[str, Any],
+    options: dict[str, Any],
+    columns: dict[str, str],
+    text: str,
+    there: Place,
+    save_tiny_teacher: Callable[..., Path],
+):
+    """The same is stored where the generation prompt has to tell what the assistant says."""
+    template = without_marks(AS_JSON) + "{% if add_generation_prompt %}assistant={% endif %}"
+    place = dataclasses.replace(there, teacher=save_tiny_teacher(template=template))
+    metadata = run_over(place, row, **options)
+    assert stored_texts(place) == [text, text]
+    assert (metadata["mask_method"], metadata["source_columns"]) == ("prefix", columns)
+
+
 @pytest.mark.parametrize(("row", "columns", "words", "text"), UNASKED, ids=range(len(UNASKED)))
 def test_what_is_read_unasked(
     row: dict[str, Any],
