@@ -15,6 +15,7 @@ from teacher_logits.conversations.masks import Unusable
 from teacher_logits.conversations.metadata import rendering_metadata, source_metadata
 from teacher_logits.conversations.select import select_rows
 from teacher_logits.conversations.source import Source, open_source, prepare_dataset
+from teacher_logits.conversations.thoughts import tags_named
 
 __all__ = [
     "MARKED",
@@ -35,5 +36,6 @@ __all__ = [
     "rendering_metadata",
     "select_rows",
     "source_metadata",
+    "tags_named",
     "tokenizer_sha256",
 ]

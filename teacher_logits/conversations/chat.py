@@ -1,6 +1,6 @@
 """Conversations to token ids through the tokenizer's chat template."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -25,12 +25,12 @@ from teacher_logits.conversations.masks import (
     marked_tokens,
     require_marks,
     spans_in_brackets,
-    think_spans,
 )
 from teacher_logits.conversations.prefix import prefix_turns
 from teacher_logits.conversations.sentinel import sentinel_turns
 from teacher_logits.conversations.source import Source
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools, read_template
+from teacher_logits.conversations.thoughts import ThinkTags, think_spans, think_tags
 from teacher_logits.conversations.turns import Turn, TurnEnds, require_whole_tokens, turn_ends
 from teacher_logits.conversations.unprinted import CALLS_UNPRINTED, calls_vanish
 from teacher_logits.errors import ChatTemplateError, TeacherError
@@ -62,7 +62,8 @@ class RendererSpec:
     """ISO date that a template which prints the day's date is given, so that a run over midnight stays the same."""
     mask_method: str = BY_MARKS
     """How assistant tokens are found: "template" or a key of `DERIVED`."""
-    exclude_think_tokens: bool = False
+    think_tags: tuple[ThinkTags, ...] = ()
+    """Tags of thoughts to leave out."""
     end_ids: tuple[int, ...] = ()
     """Ids of end tokens to leave out."""
     turns: Literal["all", "last"] = "all"
@@ -186,8 +187,14 @@ class ChatRenderer:
         return wanted_arguments(self.template.render, self._content_of_calls)
 
     @cached_property
-    def _prompt_opens_thoughts(self) -> bool:
-        return self.template.prompt_opens_thoughts()
+    def _opened_by_prompt(self) -> list[ThinkTags]:
+        return [tags for tags in self.spec.think_tags if self.template.prompt_ends_with(tags[0])]
+
+    def thoughts(self, text: str, turns: Sequence[Turn]) -> Iterator[list[tuple[int, int]]]:
+        """The characters of a rendered text that are thoughts to leave out, for each kind of tags."""
+        spans = [(turn.first, turn.past) for turn in turns]
+        for tags in self.spec.think_tags:
+            yield think_spans(text, spans, tags, tags in self._opened_by_prompt)
 
     def _encode(self, texts: list[str]) -> Any:
         """transformers' `BatchEncoding`. Offsets are taken from its encodings one by one (`_characters`): those of a
@@ -200,12 +207,11 @@ class ChatRenderer:
         self, conversation: Conversation, text: str, turns: Sequence[Turn], ids: list[int], characters: Int64
     ) -> Example:
         input_ids = np.fromiter(ids, np.int32, len(ids))
-        spans = [(turn.first, turn.past) for turn in turns]
         if self.ends is not None:
             require_whole_tokens(turns, text, characters, input_ids, self.ends.ids)
-        marked = marked_tokens(characters, spans)
-        if self.spec.exclude_think_tokens:
-            marked &= ~marked_tokens(characters, think_spans(text, spans, self._prompt_opens_thoughts))
+        marked = marked_tokens(characters, [(turn.first, turn.past) for turn in turns])
+        for thoughts in self.thoughts(text, turns):
+            marked &= ~marked_tokens(characters, thoughts)
         if self.spec.end_ids:
             marked &= ~np.isin(input_ids, self.spec.end_ids)
         marked[:1] = False  # nothing predicts the token at position 0
@@ -272,7 +278,7 @@ def renderer_spec(
         return spec
     return replace(
         spec,
-        exclude_think_tokens=config.exclude_think_tokens,
+        think_tags=think_tags(config.think_tags, template) if config.exclude_think_tokens else (),
         turns=config.turns,
         end_ids=tuple(sorted(set(end_ids))) if config.exclude_end_tokens else (),
     )

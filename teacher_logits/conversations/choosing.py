@@ -14,9 +14,11 @@ from teacher_logits.conversations.doubts import (
     no_tokens_printed,
     require_marked_ends_are_tokens,
     things_unprinted,
+    thoughts_not_found,
 )
 from teacher_logits.conversations.masks import MARK_IT, Unmarkable, Unusable, has_marks
 from teacher_logits.conversations.source import Source
+from teacher_logits.conversations.thoughts import tags_in_words
 from teacher_logits.errors import ChatTemplateError
 from teacher_logits.records import Conversation, Example
 from teacher_logits.settings import SourceOptions
@@ -58,6 +60,8 @@ def choose_mask(
     renderer = ChatRenderer(spec, tokenizer)
     for doubt in things_unprinted(renderer, first):
         log.warning("%s", doubt)
+    for doubt in thoughts_not_found(renderer, first):
+        log.warning("%s", doubt)
     if spec.mask_method == BY_MARKS:
         for doubt in marks_in_doubt(renderer, first):
             log.warning("%s", doubt)
@@ -95,6 +99,8 @@ def log_mask_method(renderer: ChatRenderer) -> None:
     """Say how the assistant's tokens are found, and what looks wrong about the template."""
     method = renderer.spec.mask_method
     log.info("assistant tokens (--mask-source %s): %s", method, _IN_WORDS[method])
+    if renderer.spec.think_tags:
+        log.info("leaving out thoughts: %s", tags_in_words(renderer.spec.think_tags))
     not_tokens = no_tokens_printed(renderer)
     if not_tokens:
         log.warning(
@@ -129,7 +135,7 @@ def _try(
     spec: RendererSpec, tokenizer: "PreTrainedTokenizerFast", method: str, first: Sequence[Conversation | Unusable]
 ) -> _Trial:
     # What is left out of a mask afterwards says nothing of the method.
-    spec = replace(spec, mask_method=method, exclude_think_tokens=False, end_ids=())
+    spec = replace(spec, mask_method=method, think_tags=(), end_ids=())
     renderer = ChatRenderer(spec, tokenizer)
     found, plain = renderer.render(first), renderer.render(_PLAIN)
     refusals: list[Unusable] = [each for each in found if isinstance(each, Unmarkable)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from teacher_logits.conversations.chat import ChatRenderer
 from teacher_logits.conversations.masks import Unusable
 from teacher_logits.conversations.template import PROBE_TOOLS
+from teacher_logits.conversations.thoughts import tags_in_words
 from teacher_logits.conversations.turns import (
     first_special,
     no_tokens_in,
@@ -69,6 +70,22 @@ def things_unprinted(renderer: ChatRenderer, first: Sequence[Conversation | Unus
         yield (
             f"the chat template doesn't print {what}, which {count:,} of the first {len(first):,} conversations have: "
             f"{outcome}; a template that prints them can be passed with --chat-template FILE"
+        )
+
+
+def thoughts_not_found(renderer: ChatRenderer, first: Sequence[Conversation | Unusable]) -> Iterator[str]:
+    """One sentence where thoughts are to be left out and none of the conversations has any."""
+    tried = False
+    for conversation in first:
+        if isinstance(conversation, Conversation):
+            with suppress(Unusable):
+                tried = True
+                if any(renderer.thoughts(*renderer.all_turns(conversation))):
+                    return
+    if tried and renderer.spec.think_tags:
+        yield (
+            f"--exclude-think-tokens: none of the first {len(first):,} conversations has thoughts "
+            f"{tags_in_words(renderer.spec.think_tags)}; if they stand between other tags, name these with --think-tags"
         )
 
 

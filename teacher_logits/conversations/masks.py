@@ -22,7 +22,6 @@ _BLOCK_CLOSES = re.compile(r"(?:\s*(\{%-)|(?:(?<=\n)[ \t]+)?(\{%\+?))(\s*endgene
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _BRACKETS = re.compile(f"([{_OPEN}{_CLOSE}])")
 _NEVER = np.iinfo(np.int64).max
-THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 
 NO_ASSISTANT_TOKENS = "no assistant tokens"
@@ -107,31 +106,3 @@ def marked_tokens(offsets: Int64, spans: Spans) -> NDArray[np.bool_]:
     # Of the spans that end after a token's start, the next one begins first: it has the token, or none has.
     following = np.searchsorted(pasts, offsets[:, 0], side="right")
     return np.array([*firsts, _NEVER])[following] < offsets[:, 1]
-
-
-def think_spans(text: str, spans: Spans, prompt_opens: bool = False) -> list[tuple[int, int]]:
-    """The parts of the assistant's spans from `<think>` through `</think>`, tags included.
-
-    A span whose opening tag stands right before it (where the template opens it) counts from its beginning; one
-    that is never closed, to its end. prompt_opens: whether the template's generation prompt ends with the opening tag;
-    then a span that closes what it doesn't open counts from its beginning, too, though no opening tag is printed.
-    """
-    found: list[tuple[int, int]] = []
-    for first, past in spans:
-        opened = text[:first].rstrip().endswith(THINK_OPEN) or (prompt_opens and _closes_first(text, first, past))
-        place = first
-        while True:
-            start = place if opened else text.find(THINK_OPEN, place, past)
-            if start < 0:
-                break
-            close = text.find(_THINK_CLOSE, start, past)
-            place = past if close < 0 else close + len(_THINK_CLOSE)
-            found.append((start, place))
-            opened = False
-    return found
-
-
-def _closes_first(text: str, first: int, past: int) -> bool:
-    """Whether the first of the tags in a span is a closing one."""
-    close = text.find(_THINK_CLOSE, first, past)
-    return close >= 0 and text.find(THINK_OPEN, first, close) < 0

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from teacher_logits.conversations.masks import THINK_OPEN, Unusable
+from teacher_logits.conversations.masks import Unusable
 from teacher_logits.errors import ChatTemplateError
 from teacher_logits.settings import SourceOptions
 
@@ -67,14 +67,14 @@ class ChatTemplate:
             raise Unusable(f"the chat template refuses it: {_in_words(error)}") from error
         return texts[0]
 
-    def prompt_opens_thoughts(self) -> bool:
-        """Whether what begins an answer ends with an opening `<think>`, which no answer then has to print."""
+    def prompt_ends_with(self, text: str) -> bool:
+        """Whether what begins an answer ends with this text, white space aside: no answer then has to print it."""
         for tools in (None, PROBE_TOOLS):
             try:
                 prompt = self.render([{"role": "user", "content": "prqone"}], tools, prompt=True)
             except Unusable:
                 continue
-            return prompt.rstrip().endswith(THINK_OPEN)
+            return prompt.rstrip().endswith(text)
         return False
 
     def heeds_contents(self) -> bool:

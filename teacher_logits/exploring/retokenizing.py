@@ -27,7 +27,7 @@ _RECIPE: Mapping[str, Callable[[Any], bool]] = {
     "chat_template": lambda value: isinstance(value, str),
     "pinned_date": lambda value: value is None or _is_date(value),
     "mask_method": lambda value: value in ("template", "prefix", "sentinel"),
-    "exclusions": lambda value: isinstance(value, list) and set(map(str, value)) <= {"think_tokens", "end_tokens"},
+    "exclusions": lambda value: _are_exclusions(value),
     "turns": lambda value: value in ("all", "last"),
     "model_revision": lambda value: value is None or isinstance(value, str),
 }
@@ -97,7 +97,7 @@ class _Run:
             template=metadata["chat_template"],
             pinned_date=metadata["pinned_date"],
             mask_method=metadata["mask_method"],
-            exclude_think_tokens="think_tokens" in metadata["exclusions"],
+            think_tags=conversations.tags_named(metadata["exclusions"]),
             end_ids=end_ids,
             turns=metadata["turns"],
         )
@@ -150,6 +150,18 @@ def _is_date(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _are_exclusions(value: Any) -> bool:
+    from teacher_logits.conversations.thoughts import named, tags_named
+
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        return False
+    others = [name for name in value if name != "end_tokens"]
+    try:
+        return named(tags_named(others)) == others
+    except ValueError:
+        return False
 
 
 def _check(sample: Sample, example: Example) -> None:

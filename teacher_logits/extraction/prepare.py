@@ -26,6 +26,7 @@ from teacher_logits.conversations import (
     source_metadata,
 )
 from teacher_logits.conversations.masks import NO_ASSISTANT_TOKENS
+from teacher_logits.conversations.thoughts import named
 from teacher_logits.errors import ChatTemplateError, DatasetError
 from teacher_logits.extraction.known_lengths import known_lengths, warn_of_wrong_lengths
 from teacher_logits.extraction.resume import StoredRun
@@ -127,7 +128,7 @@ def prepare_run(config: ExtractionConfig, stored: StoredRun | None) -> PreparedR
         "model_dtype": dtype,
         **rendering_metadata(spec, tokenizer),
         "turns": config.turns,
-        "exclusions": [name for name in ("think_tokens", "end_tokens") if getattr(config, f"exclude_{name}")],
+        "exclusions": [*named(spec.think_tags), *["end_tokens"] * config.exclude_end_tokens],
         **source_metadata(source),
         "top_p": config.top_p,
         "top_p_max_elements": config.top_p_max_elements,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from teacher_logits.conversations import MarkedConversation, Unusable, select_rows
+from teacher_logits.conversations.thoughts import opens_thoughts
 from teacher_logits.conversations.unprinted import THOUGHTS
 from teacher_logits.extraction.prepare import PreparedRun, prepare_run, refuse_all
 from teacher_logits.extraction.resume import find_stored_run, require_same_run
@@ -101,5 +102,5 @@ def _has_turns(conversation: Conversation) -> bool:
 def _has_more(conversation: Conversation) -> bool:
     said = [message for message in conversation.messages if message.get("role") == "assistant"]
     return bool(conversation.tools) or any(
-        "<think>" in str(message.get("content")) or any(message.get(key) for key in _SPEAKING) for message in said
+        opens_thoughts(str(message.get("content"))) or any(message.get(key) for key in _SPEAKING) for message in said
     )

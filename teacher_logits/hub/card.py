@@ -161,8 +161,8 @@ def _which(metadata: Mapping[str, Any]) -> str:
     text = "every assistant token"
     if metadata.get("turns") == "last":
         text = "every token of the assistant's last turn in each conversation"
-    left_out = [name.replace("_", " ") for name in metadata.get("exclusions") or ()]
-    return text + (f", without {' and '.join(left_out)}," if left_out else "")
+    left_out = [str(name).partition(" ")[0].replace("_", " ") for name in metadata.get("exclusions") or ()]
+    return text + (f", without {' and '.join(dict.fromkeys(left_out))}," if left_out else "")
 
 
 def _figures(checkpoint: Checkpoint) -> str:

@@ -50,7 +50,9 @@ class ExtractionConfig(SourceOptions):
     turns: Annotated[Literal["all", "last"], RESULT] = "all"
     """Which of the assistant's turns count: all, or only the last one of each conversation."""
     exclude_think_tokens: Annotated[bool, RESULT] = False
-    """Leave out assistant tokens from <think> through </think>."""
+    """Leave out what the assistant thinks: from <think> through </think>, or the tags of the chat template's family."""
+    think_tags: Annotated[Text, option(metavar="'OPEN CLOSE'"), RESULT] = None
+    """With --exclude-think-tokens, the only tags to go by, as in '<reason> </reason>'."""
     exclude_end_tokens: Annotated[bool, RESULT] = False
     """Leave out end-of-turn and end-of-text tokens."""
     verify_mask: bool = False
@@ -117,6 +119,9 @@ class ExtractionConfig(SourceOptions):
         limit = self.vocab_limit
         whole = not isinstance(limit, int) or 1 <= limit <= MAX_VOCABULARY
         self._check(whole, "vocab_limit", f"1 to {MAX_VOCABULARY:,}")
+        tags = (self.think_tags or "").split()
+        whole = self.think_tags is None or len(tags) == len(set(tags)) == 2
+        self._check(whole, "think_tags", "two different tags with a space between")
         self._check_counts("batch_thresholds")
         sizes = (self.batch_thresholds or {}).items()
         whole = all(length.isdecimal() and size >= 1 for length, size in sizes)
@@ -126,6 +131,8 @@ class ExtractionConfig(SourceOptions):
         super().require_complete()
         if self.batch_tokens is not None and self.batch_thresholds is not None:
             raise SettingsError("--batch-tokens and --batch-thresholds are two ways to size batches. Give one of them.")
+        if self.think_tags is not None and not self.exclude_think_tokens:
+            raise SettingsError("--think-tags says what --exclude-think-tokens leaves out. Give both, or neither.")
         if self.resume and self.force_restart:
             raise SettingsError("--resume continues a run and --force-restart begins it anew. Give one of them.")
         if same_output(absolute_output(str(self.output)), str(Path(self.cache_dir).expanduser().resolve())):

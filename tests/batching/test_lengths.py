@@ -13,6 +13,7 @@ import pytest
 from teacher_logits.batching import count_lengths, lengths, lengths_from_column, lengths_from_dataset
 from teacher_logits.conversations import RendererSpec, Source, open_source
 from teacher_logits.conversations.places import Place, Rows, load_rows
+from teacher_logits.conversations.thoughts import THINK
 from teacher_logits.errors import DatasetError
 from teacher_logits.settings import SourceOptions
 from tests.tiny import CHATML, messages, question_rows, tiny_tokenizer, write_jsonl
@@ -37,7 +38,7 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, list[dict[st
 
 @pytest.fixture(scope="module")
 def spec(tiny_teacher: Path) -> RendererSpec:
-    return RendererSpec(str(tiny_teacher), None, False, CHATML, None, exclude_think_tokens=True, end_ids=(2,))
+    return RendererSpec(str(tiny_teacher), None, False, CHATML, None, think_tags=(THINK,), end_ids=(2,))
 
 
 class TestCounting:

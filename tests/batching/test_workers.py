@@ -16,6 +16,7 @@ from tokenizers.pre_tokenizers import PreTokenizer
 
 from teacher_logits.batching import LengthTable, count_lengths, lengths
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Unusable, tokenizer_sha256
+from teacher_logits.conversations.thoughts import THINK
 from teacher_logits.errors import TeacherLogitsError
 from teacher_logits.records import Conversation, Example
 from tests.tiny import CHATML, messages, tiny_tokenizer
@@ -74,7 +75,7 @@ def no_workers(*_: Any) -> None:
 
 @pytest.fixture(scope="module")
 def spec(tiny_teacher: Path) -> RendererSpec:
-    return RendererSpec(str(tiny_teacher), None, False, CHATML, None, exclude_think_tokens=True, end_ids=(2,))
+    return RendererSpec(str(tiny_teacher), None, False, CHATML, None, think_tags=(THINK,), end_ids=(2,))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from teacher_logits.conversations import ChatRenderer, RendererSpec, choose_mask, log_mask_method
 from teacher_logits.conversations.choosing import with_mask_method
 from teacher_logits.conversations.doubts import marks_in_doubt, things_unprinted
+from teacher_logits.conversations.thoughts import THINK
 from teacher_logits.conversations.unprinted import CALLS_UNPRINTED
 from teacher_logits.errors import ChatTemplateError
 from teacher_logits.records import Conversation
@@ -45,7 +46,7 @@ class TestMarks:
         assert doubts(KINDS[kind]) == doubts(KINDS[kind], []) == []
 
     def test_what_is_left_out_on_purpose_is_no_doubt(self) -> None:
-        assert doubts(CHATML, turns="last", exclude_think_tokens=True, end_ids=(0, 2)) == []
+        assert doubts(CHATML, turns="last", think_tags=(THINK,), end_ids=(0, 2)) == []
 
     def test_a_header_or_a_line_end_is_no_doubt(self) -> None:
         wide = FOR + "{% generation %}" + START + "{{ m.content }}" + END + "{% endgeneration %}" + CLOSED

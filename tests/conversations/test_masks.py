@@ -12,13 +12,11 @@ from transformers import PreTrainedTokenizerFast
 
 from teacher_logits.conversations import ChatRenderer, RendererSpec, Unusable
 from teacher_logits.conversations.masks import marked_tokens
+from teacher_logits.conversations.thoughts import THINK
 from teacher_logits.records import Conversation, Example
-from tests.tiny import CHATML, END_OF_TEXT, TURN_END, UNMARKED, messages, tiny_tokenizer
+from tests.tiny import CHATML, END_OF_TEXT, TURN_END, messages, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
-THINKING = CHATML.replace("{% generation %}", "<think>\n{% generation %}")
-"""Opens the thoughts in the prompt's part, as some templates of reasoning models do."""
-OPENING_PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
 
 
 def renderer(
@@ -255,72 +253,6 @@ class TestMarkedTokens:
         assert found.tolist() == expected and found.dtype == np.bool_
 
 
-class TestThinking:
-    @pytest.mark.parametrize(
-        ("answer", "kept"),
-        [
-            ("<think>hm, so</think>the answer", "the answer<|im_end|>"),
-            ("the <think>hm</think>answer", ["the ", "answer<|im_end|>"]),
-            ("<think>a</think>x<think>b</think>y", ["x", "y<|im_end|>"]),
-            ("<think>never closed", None),
-            ("closed only</think>", "closed only</think><|im_end|>"),
-            ("<think></think>the answer", "the answer<|im_end|>"),
-            ("no thoughts", "no thoughts<|im_end|>"),
-        ],
-    )
-    def test_from_tag_through_tag(self, answer: str, kept: str | list[str] | None) -> None:
-        said = messages("<think>not the assistant's", answer)
-        if kept is None:
-            (reason,) = renderer(exclude_think_tokens=True).render([Conversation(0, said)])
-            assert isinstance(reason, Unusable) and str(reason) == "no assistant tokens"
-        else:
-            assert marked(said, exclude_think_tokens=True) == ([kept] if isinstance(kept, str) else kept)
-
-    def test_opened_by_the_template(self) -> None:
-        said = messages("why", "hm, so\n</think>the answer", "how", "x</think>the bridge")
-        assert marked(said, THINKING, exclude_think_tokens=True) == ["the answer<|im_end|>", "the bridge<|im_end|>"]
-        assert marked(said, THINKING) == ["hm, so\n</think>the answer<|im_end|>", "x</think>the bridge<|im_end|>"]
-
-    def test_opened_by_the_template_and_never_closed(self) -> None:
-        (reason,) = renderer(THINKING, exclude_think_tokens=True).render([Conversation(0, messages("why", "hm"))])
-        assert isinstance(reason, Unusable)
-
-    @pytest.mark.parametrize("method", ["prefix", "sentinel"])
-    def test_opened_by_a_template_without_marks(self, method: str) -> None:
-        template = UNMARKED.replace("message['content'] }}", "'<think>\n' + message['content'] }}", 1) + OPENING_PROMPT
-        said = messages("why", "hm, so\n</think>the answer", "how", "x</think>the bridge")
-        kept = marked(said, template, mask_method=method, exclude_think_tokens=True)
-        assert kept == ["the answer<|im_end|>", "the bridge<|im_end|>"]
-
-    @pytest.mark.parametrize("method", ["template", "sentinel"])
-    def test_opened_by_the_prompt_and_not_printed_again(self, method: str) -> None:
-        """The model began behind the tag of the prompt, and the template prints what it said alone."""
-        template = (CHATML if method == "template" else UNMARKED) + OPENING_PROMPT
-        said = messages("why", "hm, so\n</think>the answer", "how", "no thoughts", "x", "<think>a</think>b</think>c")
-        options: dict[str, Any] = {"mask_method": method, "exclude_think_tokens": True}
-        kept = ["the answer<|im_end|>", "no thoughts<|im_end|>", "b</think>c<|im_end|>"]
-        assert marked(said, template, **options) == kept
-        kept[0] = "hm, so\n</think>the answer<|im_end|>"
-        assert marked(said, template.replace("<think>", ""), **options) == kept, "a tag that nothing opens"
-
-    def test_each_turn_for_itself(self) -> None:
-        """A turn that never closes its thoughts doesn't swallow the next one."""
-        said = messages("a", "<think>hm", "b", "the answer")
-        assert marked(said, exclude_think_tokens=True) == ["the answer<|im_end|>"]
-
-    def test_a_token_that_is_partly_a_tag_is_left_out(self) -> None:
-        """No token of the thoughts remains, even if a tag and a neighbour share one."""
-        said = messages("a", "<think>\n\nhm\n</think>\n\nthe answer")
-        (text,) = marked(said, exclude_think_tokens=True)
-        assert "think" not in text and ">" not in text.replace(TURN_END, "") and text.endswith("the answer<|im_end|>")
-
-    def test_only_marks_change(self) -> None:
-        said = messages("a", "<think>hm</think>b")
-        with_thoughts, without = rendered(said), rendered(said, exclude_think_tokens=True)
-        assert with_thoughts.input_ids.tolist() == without.input_ids.tolist()
-        assert set(without.positions) < set(with_thoughts.positions)
-
-
 class TestEndTokens:
     def test_left_out_wherever_they_stand(self) -> None:
         said = messages("a", f"the{END_OF_TEXT} answer", "b", "the bridge")
@@ -374,7 +306,7 @@ class TestShow:
         )
 
     def test_marks_of_choice_and_without_thoughts(self) -> None:
-        show = renderer(exclude_think_tokens=True, end_ids=(2,)).show
+        show = renderer(think_tags=(THINK,), end_ids=(2,)).show
         shown = show(Conversation(0, messages("a", "<think>hm</think>b")), start="«", end="»")
         assert shown.endswith("assistant\n<think>hm</think>«b»<|im_end|>\n")
 

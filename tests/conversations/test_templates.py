@@ -23,6 +23,7 @@ from teacher_logits.conversations import (
     renderer_spec,
     tokenizer_sha256,
 )
+from teacher_logits.conversations.thoughts import THINK
 from teacher_logits.errors import ChatTemplateError, TeacherError
 from teacher_logits.records import Conversation, Example
 from teacher_logits.settings import ExtractionConfig, SourceOptions
@@ -221,9 +222,12 @@ class TestDates:
 class TestSpec:
     def test_exclusions(self, tmp_path: Path) -> None:
         plain = spec_of(CHATML, tmp_path)
-        assert plain.end_ids == () and not plain.exclude_think_tokens
+        assert plain.end_ids == () and plain.think_tags == ()
         without = spec_of(CHATML, tmp_path, exclude_end_tokens=True, exclude_think_tokens=True)
-        assert without.end_ids == (0, 2) and without.exclude_think_tokens
+        assert without.end_ids == (0, 2) and without.think_tags == (THINK,)
+        assert spec_of(CHATML, tmp_path, exclude_think_tokens=True, think_tags="<a> </a>").think_tags == (
+            ("<a>", "</a>"),
+        )
 
     def test_other_commands_have_none(self, tmp_path: Path) -> None:
         assert renderer_spec(SourceOptions(model=str(tmp_path)), tiny_tokenizer(), None, [2]).end_ids == ()

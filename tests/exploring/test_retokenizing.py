@@ -74,7 +74,7 @@ def require_tokens_of(stored: Place, bare: Place) -> None:
     [
         (CHATML, 1, {}),
         (CHATML, 3, {"turns": "last", "system_prompt": "Say little."}),
-        (CHATML, 2, {"exclude_end_tokens": True, "exclude_think_tokens": True}),
+        (CHATML, 2, {"exclude_end_tokens": True, "exclude_think_tokens": True, "think_tags": "<a> </a>"}),
         (PROMPTED, 2, {"mask_source": "prefix"}),
         (UNMARKED, 2, {"mask_source": "sentinel", "turns": "last", "exclude_end_tokens": True}),
         (DATED, 1, {"split": "train[2:]", "index_col": "number"}),
@@ -85,7 +85,7 @@ def test_the_tokens_are_those_of_the_run(
     save_tiny_teacher: Callable[..., Path], tmp_path: Path, template: str, turns: int, options: dict[str, Any]
 ):
     rows = [{**row, "number": 1000 - place} for place, row in enumerate(message_rows(8, turns))]
-    rows[5]["messages"][-1]["content"] = "<think>Seven, perhaps.</think>It is seven."
+    rows[5]["messages"][-1]["content"] = "<think>Seven,</think><a>perhaps.</a>It is seven."
     data = write_jsonl(tmp_path / "chat.jsonl", rows)
     teacher = save_tiny_teacher(template=template)
     places = [Place(teacher, data, tmp_path / name, tmp_path / f"{name}-cache") for name in ("stored", "bare")]
@@ -186,7 +186,10 @@ def with_config(**values: Any) -> Callable[[Place], None]:
         (other_end_tokens, r"Different now: model_content \("),
         (with_metadata(mask_method="guess"), "doesn't tell the run's mask_method"),
         (with_metadata(turns="first"), "doesn't tell the run's turns"),
-        (with_metadata(exclusions=None), "doesn't tell the run's exclusions"),
+        *(
+            (with_metadata(exclusions=value), "doesn't tell the run's exclusions")
+            for value in (None, [5], ["thoughts"], ["think_tokens <a>"], ["think_tokens <a> </a> <b>"])
+        ),
         (with_metadata(pinned_date="yesterday"), "doesn't tell the run's pinned_date"),
         (pruned, "is not what its fingerprint was made of"),
         (

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from teacher_logits.errors import ChatTemplateError, DatasetError, InputError, NotConfirmedError, OutputError
+from teacher_logits.errors import (
+    ChatTemplateError,
+    DatasetError,
+    InputError,
+    NotConfirmedError,
+    OutputError,
+    SettingsError,
+)
 from teacher_logits.extraction.extract import run_extraction
 from teacher_logits.extraction.preview import MaskPreview, preview_mask
 from teacher_logits.shards import read_table, shard_schema
@@ -65,17 +72,31 @@ def test_which_are_end_tokens(names_it: str | None, place: Place, tmp_path: Path
     assert stored == "the<|endoftext|> river" + ("<|im_end|>" if names_it is None else "")
 
 
-def test_without_thoughts(place: Place, tmp_path: Path):
+@pytest.mark.parametrize(("tags", "exclusion"), [(None, "think_tokens"), ("<a> </a>", "think_tokens <a> </a>")])
+def test_without_thoughts(tags: str | None, exclusion: str, place: Place, tmp_path: Path):
     rows = question_rows(4)
+    opening, closing = (tags or "<think> </think>").split()
     for row in rows:
-        row["answer"] = f"<think>the river is blue</think>{row['answer']}"
+        row["answer"] = f"{opening}the river is blue{closing}{row['answer']}"
     data = write_jsonl(tmp_path / "chat.jsonl", rows)
     there = dataclasses.replace(place, data=data)
-    there.run(exclude_think_tokens=True)
+    there.run(exclude_think_tokens=True, think_tags=tags)
+    assert there.checkpoint["metadata"]["exclusions"] == [exclusion]
     tokenizer = AutoTokenizer.from_pretrained(place.teacher)
     for row in stored_rows(there.folder).to_pylist():
         stored = tokenizer.decode([row["input_ids"][position] for position in row["positions"]])
-        assert stored == rows[row["index"]]["answer"].split("</think>")[1] + "<|im_end|>"
+        assert stored == rows[row["index"]]["answer"].split(closing)[1] + "<|im_end|>"
+    with pytest.raises(OutputError, match=r"differs in: .*exclusions"):
+        there.run(exclude_think_tokens=True, think_tags="<b> </b>", resume=True)
+
+
+def test_thoughts_that_are_not_there(place: Place, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO", "teacher_logits"):
+        place.run(limit=3, exclude_think_tokens=True)
+    assert "leaving out thoughts: from <think> through </think>" in caplog.messages
+    assert "none of the first 20 conversations has thoughts from <think> through </think>" in caplog.text
+    with pytest.raises(SettingsError, match="--think-tags says what --exclude-think-tokens leaves out"):
+        place.run(limit=3, think_tags="<a> </a>")
 
 
 def test_the_last_turn_alone(place: Place, tmp_path: Path):

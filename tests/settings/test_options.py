@@ -44,6 +44,7 @@ def test_defaults_are_the_documented_ones():
         (["--system-prompt", "Be kind."], "system_prompt", "Be kind."),
         (["--data-files", "*.jsonl"], "data_files", "*.jsonl"),
         (["--exclude-think-tokens"], "exclude_think_tokens", True),
+        (["--think-tags", "<a> </a>"], "think_tags", "<a> </a>"),
         (["--random-sample"], "random_sample", True),
         (["--vocab-limit", "tokenizer"], "vocab_limit", "tokenizer"),
         (["--vocab-limit", "262144"], "vocab_limit", 262144),
@@ -130,6 +131,10 @@ BAD_VALUES = [
     ("batch_thresholds", {"long": 4}, "--batch-thresholds"),
     ("batch_thresholds", {"1024": 0}, "--batch-thresholds"),
     ("batch_thresholds", {"-5": 4}, "--batch-thresholds"),
+    ("think_tags", "", "--think-tags"),
+    ("think_tags", "<a>", "--think-tags"),
+    ("think_tags", "<a> <a>", "--think-tags"),
+    ("think_tags", "<a> </a> <b>", "--think-tags"),
     ("split", "", "--split"),
     ("split", "train+test", "--split"),
     ("split", "train[:10", "--split"),
@@ -284,7 +289,7 @@ def test_options_that_change_the_result():
     source = {"dataset", "split", "dataset_config", "dataset_revision", "data_files"}
     source |= {"user_col", "assistant_col", "messages_col", "input_col", "system_col", "tools_col", "system_prompt"}
     rendering = {"index_col", "chat_template", "mask_source", "turns", "store_tokens"}
-    rendering |= {"exclude_think_tokens", "exclude_end_tokens"}
+    rendering |= {"exclude_think_tokens", "think_tags", "exclude_end_tokens"}
     teacher = {"model", "revision", "dtype"}
     sampling = {"top_p", "top_p_max_elements", "sampled_n", "vocab_limit", "seed"}
     assert set(result_options()) == source | rendering | teacher | sampling
