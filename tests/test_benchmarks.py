@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.conversation_page import NAMES
-from tests.conversations.unmarked import KINDS, without_marks
+from tests.conversations.unmarked import CALLING, KINDS, without_marks
 from tests.exploring.made import made_dataset
 from tests.tiny import tiny_tokenizer
 
@@ -123,6 +123,8 @@ def test_templates(printed, tmp_path: Path):
         "greedy": "{% generation %}" + unmarked + "{% endgeneration %}",
         "unmarked": unmarked,
         "changed": unmarked.replace("m.content", "m.content | upper"),
+        "calling": without_marks(CALLING),
+        "calling greedily": "{% generation %}" + without_marks(CALLING) + "{% endgeneration %}",
     }
     for name, text in templates.items():
         (tmp_path / f"{name}.jinja").write_text(text, encoding="utf-8")
@@ -130,11 +132,14 @@ def test_templates(printed, tmp_path: Path):
     (tmp_path / "index.json").write_text(json.dumps(index))
     tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
     shown = printed("templates", "--templates", str(tmp_path), "--tokenizer", str(tmp_path / "tokenizer"))
-    rows = {row[0]: row[1:] for row in table_rows(shown)}
-    assert rows["three turns"] == ["2", "1", "1", "1"]
-    assert rows["marked"][0].startswith("template: ") and rows["unmarked"][0].startswith("prefix: ")
-    assert rows["more"][0].endswith("as marked") and rows["unmarked"][0].endswith("right")
-    assert rows["changed"][1].startswith("0 assistant tokens") and rows["greedy"][1].startswith("wrong")
+    totals, verdicts, remarks = ({row[0]: row[1:] for row in table_rows(table)} for table in shown.split("\n\n"))
+    assert totals["three turns"] == ["3", "1", "1", "2"]
+    assert verdicts["marked"][0].startswith("template: ") and verdicts["unmarked"][0].startswith("prefix: ")
+    assert verdicts["more"][0].endswith("as marked") and verdicts["unmarked"][0].endswith("right")
+    assert verdicts["unmarked"][-2].endswith("right, thoughts not printed") and verdicts["unmarked"][-1] == "refused"
+    assert [verdict.partition(", ")[2] for verdict in verdicts["calling"]] == ["right"] * 4 + ["right, whole turns"] * 2
+    assert all(verdict.endswith("wrong") for verdict in verdicts["calling greedily"])
+    assert remarks["changed"][1].startswith("0 assistant tokens") and verdicts["greedy"][0].endswith("wrong")
 
 
 @pytest.mark.browser

@@ -13,7 +13,7 @@ from teacher_logits.conversations.masks import Unmarkable
 from teacher_logits.conversations.prefix import _content_in
 from teacher_logits.errors import ChatTemplateError
 from teacher_logits.records import Conversation, Example
-from tests.conversations.unmarked import DONE, FOR, HEADER, KINDS, PROMPT, USER, turn, without_marks
+from tests.conversations.unmarked import CALLING, DONE, FOR, HEADER, KINDS, PROMPT, USER, turn, without_marks
 from tests.tiny import END_OF_TEXT, TURN_END, TURN_START, messages, tiny_tokenizer
 
 TOKENIZERS = {nfc: tiny_tokenizer(nfc=nfc) for nfc in (False, True)}
@@ -232,12 +232,7 @@ class TestTraps:
 
 
 class TestMoreThanContent:
-    MARKED = turn(
-        HEADER,
-        "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}"
-        "{% for call in m.tool_calls or [] %}<tool>{{ call.function.name }}</tool>{% endfor %}<|im_end|>",
-    )
-    TEMPLATE = without_marks(MARKED)
+    TEMPLATE = without_marks(CALLING)
 
     def test_thoughts_of_their_own(self) -> None:
         said = messages("a", "b", "c", "d")
@@ -256,7 +251,7 @@ class TestMoreThanContent:
         call = {"role": "assistant", "content": texts[1], "tool_calls": [called(name)], "reasoning_content": thought}
         turns = [*messages(texts[0]), call, {"role": follows, "content": texts[2]}]
         turns += [{"role": "assistant", "content": texts[3]}]
-        truth = result(ChatRenderer(RendererSpec("m", None, False, self.MARKED, None), TOKENIZERS[False]), turns)
+        truth = result(ChatRenderer(RendererSpec("m", None, False, CALLING, None), TOKENIZERS[False]), turns)
         found = result(renderer(self.TEMPLATE, "prefix"), turns)
         if isinstance(found, Example):
             assert isinstance(truth, Example) and found.input_ids.tolist() == truth.input_ids.tolist()
@@ -278,7 +273,7 @@ class TestMoreThanContent:
     def test_tool_calls(self, content: str | None) -> None:
         said = calling(content)
         template = self.TEMPLATE.replace("{{ m.content }}{% for", "{{ m.content or '' }}{% for")
-        found = [f"{content or ''}<tool>the town</tool><|im_end|>", "the end<|im_end|>"]
+        found = [(content or "") + "<tool>the town{}</tool><|im_end|>", "the end<|im_end|>"]
         assert marked(template, "prefix", said) == found
         assert marked(template, "prefix", said, turns="last") == found[1:]
         for turns in ("all", "last"):
@@ -290,20 +285,20 @@ class TestMoreThanContent:
     def test_a_template_that_refuses_results_without_calls(self) -> None:
         refusing = "{% if m.role == 'tool' and not messages[1].tool_calls %}{{ raise_exception('no call') }}{% endif %}"
         template = self.TEMPLATE.replace(FOR, FOR + refusing)
-        assert marked(template, "prefix", calling()) == ["<tool>the town</tool><|im_end|>", "the end<|im_end|>"]
+        assert marked(template, "prefix", calling()) == ["<tool>the town{}</tool><|im_end|>", "the end<|im_end|>"]
         assert "more than its content" in marked(template, "sentinel", calling())
 
     def test_thoughts_with_calls_where_only_calls_are_printed(self) -> None:
         template = self.TEMPLATE.replace("{% if m.reasoning_content %}", "{% if false %}")
         said = calling("b")
         said[1]["reasoning_content"] = "hm"
-        assert marked(template, "prefix", said)[0] == "b<tool>the town</tool><|im_end|>"
+        assert marked(template, "prefix", said)[0] == "b<tool>the town{}</tool><|im_end|>"
 
     @pytest.mark.parametrize(
         ("before", "after", "why"),
         [
             ("{{ m.content }}{% for", "{{ m.content if not m.tool_calls }}{% for", "leaves out a part"),
-            ("{{ call.function.name }}", "{{ call.function.name }}{{ messages[0].content }}", "for what others say"),
+            ("{{ call.function.name }}", "{{ messages[0].content }}{{ call.function.name }}", "for what others say"),
             ("{{ m.content }}{% for", "{{ m.content }}{{ m.mood }}{% for", "more than its content, thoughts"),
             ("<|im_end|>{{ '\\n' }}", "{{ '<|endoftext|>' if m.tool_calls else '<|im_end|>' }}", "ends an answer with"),
             (PROMPT, "", "no generation prompt"),

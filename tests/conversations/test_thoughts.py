@@ -1,5 +1,6 @@
 """Thoughts that are left out: from tag through tag, whichever these are."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,6 +107,10 @@ class TestTags:
         said = messages("x", "<a>hm</a>the <think>very</think> answer")
         assert tags == (("<a>", "</a>"),)
         assert marked(said, think_tags=tags) == ["the <think>very</think> answer<|im_end|>"]
+
+    def test_the_page_names_them_all(self) -> None:
+        page = (Path(__file__).resolve().parents[2] / "docs" / "chat-templates.md").read_text(encoding="utf-8")
+        assert all(f"`{opening}`" in page for opening, _ in (THINK, *OF_FAMILIES))
 
     @pytest.mark.parametrize("tags", [(), (THINK,), (THINK, *OF_FAMILIES), (("<a>", "</a>"),)])
     def test_the_metadata_names_them(self, tags: tuple[tuple[str, str], ...]) -> None:

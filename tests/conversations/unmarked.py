@@ -33,6 +33,14 @@ KINDS = {
 }
 """With marks round the text and the end token of the assistant's turns."""
 
+CALLING = turn(
+    HEADER,
+    "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}"
+    "{% for call in m.tool_calls or [] %}<tool>{{ call.function.name }}{{ call.function.arguments | tojson }}</tool>"
+    "{% endfor %}<|im_end|>",
+)
+"""With thoughts and tool calls."""
+
 
 def without_marks(template: str) -> str:
     return re.sub(r"{% (end)?generation %}", "", template)
