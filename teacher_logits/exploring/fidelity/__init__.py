@@ -2,12 +2,19 @@
 
 compare   the whole comparison            teacher   the model, and whether it is the run's
 truth     the format's definitions again  measures  differences entry by entry
-figures   their means and worsts          verdict   rounding or error       report   the result as text
+figures   their means and worsts          verdict   rounding or error
+report    the result                      text      it in tables and sentences
 """
 
 from teacher_logits.exploring.fidelity.compare import compare_with_teacher
 from teacher_logits.exploring.fidelity.figures import Figure, Spread, TailEstimate
-from teacher_logits.exploring.fidelity.report import FidelityReport, NucleusCounts, fidelity_text
+from teacher_logits.exploring.fidelity.report import FidelityReport, NucleusCounts
+from teacher_logits.exploring.fidelity.text import (
+    compared_text,
+    fidelity_explanation,
+    fidelity_tables,
+    fidelity_text,
+)
 
 __all__ = [
     "FidelityReport",
@@ -16,5 +23,8 @@ __all__ = [
     "Spread",
     "TailEstimate",
     "compare_with_teacher",
+    "compared_text",
+    "fidelity_explanation",
+    "fidelity_tables",
     "fidelity_text",
 ]

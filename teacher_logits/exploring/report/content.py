@@ -14,7 +14,7 @@ from teacher_logits.exploring.optional import MissingLibraryError
 from teacher_logits.exploring.page.content import Content, page_content
 from teacher_logits.exploring.report.passages import Passage, cut, passage
 from teacher_logits.exploring.report.pictures import Picture, pictures
-from teacher_logits.exploring.report.tables import ColumnRow, Table, bits, column_rows, expected_text, figure_tables
+from teacher_logits.exploring.report.tables import ColumnRow, bits, column_rows, expected_text, figure_tables
 from teacher_logits.exploring.runs import tokenizer_if_any, told
 from teacher_logits.exploring.samples import read_samples
 from teacher_logits.exploring.sources import FolderSource, Source
@@ -28,7 +28,7 @@ from teacher_logits.exploring.statistics import (
     stats_warnings,
 )
 from teacher_logits.exploring.summary import DatasetSummary, summarize
-from teacher_logits.exploring.text import percent, run_name, run_settings, size_text, visible
+from teacher_logits.exploring.text import Table, percent, run_name, run_settings, size_text, visible
 from teacher_logits.exploring.verifying import Verification, verify_dataset
 from teacher_logits.settings import is_folder
 
