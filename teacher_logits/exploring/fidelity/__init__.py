@@ -6,7 +6,7 @@ figures   their means and worsts          verdict   rounding or error
 report    the result                      text      it in tables and sentences
 """
 
-from teacher_logits.exploring.fidelity.compare import compare_with_teacher
+from teacher_logits.exploring.fidelity.compare import CONVERSATIONS, compare_with_teacher
 from teacher_logits.exploring.fidelity.figures import Figure, Spread, TailEstimate
 from teacher_logits.exploring.fidelity.report import FidelityReport, NucleusCounts
 from teacher_logits.exploring.fidelity.text import (
@@ -14,9 +14,11 @@ from teacher_logits.exploring.fidelity.text import (
     fidelity_explanation,
     fidelity_tables,
     fidelity_text,
+    recomputed_text,
 )
 
 __all__ = [
+    "CONVERSATIONS",
     "FidelityReport",
     "Figure",
     "NucleusCounts",
@@ -27,4 +29,5 @@ __all__ = [
     "fidelity_explanation",
     "fidelity_tables",
     "fidelity_text",
+    "recomputed_text",
 ]

@@ -18,6 +18,7 @@ def fidelity_text(report: FidelityReport) -> str:
             * bool(report.differences)
         ),
         f"{visible(report.name)} against {visible(report.model)}: {compared_text(report)}",
+        recomputed_text(report),
         textwrap.fill(fidelity_explanation(report), _WIDTH),
         "",
         *(f"{_table_text(each)}\n" for each in fidelity_tables(report)),
@@ -32,15 +33,20 @@ def compared_text(report: FidelityReport) -> str:
     return f"{report.conversations:,} of {report.of:,} conversations, {report.entries:,} tokens"
 
 
-def fidelity_explanation(report: FidelityReport) -> str:
-    """How it was recomputed, and which differences are no error, in sentences."""
+def recomputed_text(report: FidelityReport) -> str:
+    """How: 'recomputed in float32 (as the run was), one conversation at a time without padding'."""
     how = "as the run was" if report.dtype == report.run_dtype else f"the run was in {report.run_dtype}"
+    return f"recomputed in {report.dtype} ({how}), one conversation at a time without padding"
+
+
+def fidelity_explanation(report: FidelityReport) -> str:
+    """Which differences are no error, in sentences."""
     allowed = allowed_rounding(report.run_dtype, report.dtype)
     return (
-        f"It was recomputed in {report.dtype} ({how}), one conversation at a time without padding. By that the teacher "
-        "rounds otherwise. How much shows in the extreme logits, stored as they were: they may be off by "
-        f"{allowed.mean:.2g} nats on average, {allowed.worst:.2g} at worst. What neither this nor the quantization "
-        "explains is an error."
+        "Alone, the teacher rounds otherwise than in the run's padded batches. How much shows in the extreme logits, "
+        "the largest and the smallest of each nucleus and sample, which are stored without quantization: they may be "
+        f"off by {allowed.mean:.2g} nats on average, {allowed.worst:.2g} at worst. What neither this nor the "
+        "quantization explains is an error."
     )
 
 
@@ -62,16 +68,13 @@ def _differences(report: FidelityReport) -> Table:
     rows = []
     for name, figure in report.figures.items():
         error = figure.error
-        sizes = [f"{size:.2g}" for size in (error.mean, error.median, error.p99, error.worst)]
+        sizes = [f"{size:.1e}" if size else "0" for size in (error.mean, error.median, error.p99, error.worst)]
         rows.append((name, figure.unit, *sizes, _place(error.index), _place(error.position), f"{figure.bias:+.1e}"))
     return Table(
         "Differences",
-        ("", "unit", "mean", "median", "99 %", "worst", "at index", "position", "bias"),
+        ("", "unit", "mean", "median", "99 %", "worst", "conversation", "position", "bias"),
         tuple(rows),
-        (
-            "Stored minus recomputed, by size; the bias is the mean with signs. Extreme logits are the largest and the "
-            "smallest of each nucleus and sample.",
-        ),
+        ("Stored minus recomputed, by size, and where the worst stands; the bias is the mean with signs.",),
     )
 
 
@@ -81,7 +84,7 @@ def _place(number: int | None) -> str:
 
 def _quantized(report: FidelityReport) -> Table:
     rows = [
-        (name, percent(report.figures[name].within), f"{steps:.3g} steps", f"{size:.1g} nats")
+        (name, percent(report.figures[name].within), f"{_steps(steps)} steps", f"{size:.1g} nats")
         for name, (steps, size) in report.largest_steps.items()
         if name in report.figures
     ]
@@ -91,6 +94,10 @@ def _quantized(report: FidelityReport) -> Table:
         tuple(rows),
         ("Quantization alone makes half a step. Where that is next to nothing, the teacher's rounding is many steps.",),
     )
+
+
+def _steps(number: float) -> str:
+    return f"{number:.3g}" if number < 100 else f"{number:,.0f}"
 
 
 def _nuclei(report: FidelityReport) -> Table:
@@ -103,7 +110,7 @@ def _nuclei(report: FidelityReport) -> Table:
     stored, own = map(percent, report.mean_mass)
     return Table(
         "Nuclei",
-        ("", "tokens", "share"),
+        ("", "tokens", "share of tokens"),
         tuple((name, f"{count:,}", percent(count / report.entries)) for name, count in counts.items()),
         (f"They hold {stored} of the probability on average as stored, {own} in the teacher's own nuclei.",),
     )
@@ -117,7 +124,7 @@ def _costs(report: FidelityReport) -> Table:
         rows.append((name, *sizes, _place(error.index), _place(error.position)))
     return Table(
         "KL(teacher, stored), in nats",
-        ("", "mean", "median", "99 %", "worst", "at index", "position"),
+        ("", "mean", "median", "99 %", "worst", "conversation", "position"),
         tuple(rows),
         ("What keeping a part costs: the divergence from the teacher to what a trainer would make of that part.",),
     )
@@ -125,12 +132,12 @@ def _costs(report: FidelityReport) -> Table:
 
 def _estimates(report: FidelityReport) -> Table:
     rows = [
-        (name, f"{each.estimated:.6g}", f"{each.exact:.6g}", f"{each.standard_error:.1g}", f"{each.z:+.2f}")
+        (name, f"{each.estimated:#.5g}", f"{each.exact:#.5g}", f"{each.standard_error:.1g}", f"{each.z:+.2f}")
         for name, each in report.estimates.items()
     ]
     return Table(
         "Estimates from the samples",
-        ("", "mean", "exact", "standard error", "z"),
+        ("", "estimated", "exact", "standard error", "z"),
         tuple(rows),
-        ("z is the difference in standard errors: of an unbiased estimate seldom beyond 3.",),
+        ("Means over the tokens. z is their difference in standard errors: of an unbiased estimate seldom beyond 3.",),
     )
