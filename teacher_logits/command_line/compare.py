@@ -8,7 +8,7 @@ import tyro
 
 from teacher_logits.command_line.shell import quiet_libraries, say, set_up_reporting, share_cores
 from teacher_logits.errors import SettingsError
-from teacher_logits.exploring import compare_with_teacher, fidelity_text
+from teacher_logits.exploring import CONVERSATIONS, compare_with_teacher, fidelity_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Compare:
 
     model: Annotated[str, tyro.conf.arg(metavar="NAME")]
     """The teacher: a Hub id, or a folder with the model."""
-    conversations: Annotated[int, tyro.conf.arg(metavar="N")] = 20
+    conversations: Annotated[int, tyro.conf.arg(metavar="N")] = CONVERSATIONS
     """Compare at most this many, evenly spread over the dataset."""
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
     """Type to compute in. auto: that of the run."""
@@ -41,14 +41,22 @@ class CompareOutput(Compare):
     """Branch, tag or commit of a dataset on the Hub."""
 
 
-def run_compare(options: CompareOutput) -> int:
-    """Print the report and return the exit code."""
+def prepare_for_teacher(what: str) -> None:
+    """Get this process ready for running a teacher. Raises SettingsError where a library for that is missing.
+
+    what: the command or option that runs it.
+    """
+    for library in ("torch", "transformers"):
+        if importlib.util.find_spec(library) is None:
+            raise SettingsError(f"{what} runs the teacher, which needs {library}, and that isn't installed.")
     share_cores()
     set_up_reporting()
     quiet_libraries()
-    for library in ("torch", "transformers"):
-        if importlib.util.find_spec(library) is None:
-            raise SettingsError(f"compare runs the teacher, which needs {library}, and that isn't installed.")
+
+
+def run_compare(options: CompareOutput) -> int:
+    """Print the report and return the exit code."""
+    prepare_for_teacher("compare")
     if options.seed < 0:
         raise SettingsError(f"--seed is {options.seed}; expected at least 0.")
     report = compare_with_teacher(

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Protocol
 
 import tyro
 
+from teacher_logits.command_line.compare import prepare_for_teacher
 from teacher_logits.command_line.shell import place_of, quiet_libraries
 from teacher_logits.exploring import (
+    CONVERSATIONS,
     Source,
     conversation_view,
     dataset_report,
@@ -48,6 +50,12 @@ class Report:
     """Check whether the dataset is sound, for which all of it is read."""
     source: bool = True
     """When checking, open the source dataset, which may have to be fetched, to see if conversations are missing."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Run this teacher again over some conversations, as compare does: a Hub id, or a folder with the model."""
+    conversations: Annotated[int, tyro.conf.arg(metavar="N")] = CONVERSATIONS
+    """With --model, compare at most this many, evenly spread over the dataset."""
+    device: str = "auto"
+    """With --model, where it runs: auto, cpu, cuda, cuda:1, mps, ..."""
     tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
 
@@ -85,9 +93,20 @@ def write_conversation(source: Source, split: str | None, options: Html) -> str:
 
 def write_report(source: Source, split: str | None, options: Report) -> str:
     """Write the page of the dataset and return where it is."""
-    tokenizer = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
     writable_page(options.output_file)  # before the work
+    if options.model is not None:
+        prepare_for_teacher("report --model")
+    tokenizer = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
     if options.verify and options.source:
         quiet_libraries()  # the source is opened with them
-    page = dataset_report(source, split, verify=options.verify, look_at_source=options.source, tokenizer=tokenizer)
+    page = dataset_report(
+        source,
+        split,
+        verify=options.verify,
+        look_at_source=options.source,
+        model=options.model,
+        conversations=options.conversations,
+        device=options.device,
+        tokenizer=tokenizer,
+    )
     return str(save_page(options.output_file, page))

@@ -31,7 +31,7 @@ from teacher_logits.exploring.decoding import (
     logits_to_probs,
 )
 from teacher_logits.exploring.entropy import entropy_bounds, entropy_estimate
-from teacher_logits.exploring.fidelity import FidelityReport, compare_with_teacher, fidelity_text
+from teacher_logits.exploring.fidelity import CONVERSATIONS, FidelityReport, compare_with_teacher, fidelity_text
 from teacher_logits.exploring.loading import load_logit_dataset
 from teacher_logits.exploring.optional import MissingLibraryError
 from teacher_logits.exploring.page import (
@@ -76,6 +76,7 @@ from teacher_logits.exploring.verifying import Verification, verification_text, 
 from teacher_logits.exploring.writing import execute_analysis, write_plots
 
 __all__ = [
+    "CONVERSATIONS",
     "BytesPerToken",
     "ConversationView",
     "DatasetStats",

@@ -7,6 +7,7 @@ turn the reading direction, are shown as escapes.
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -23,6 +24,18 @@ _UNSAFE = re.compile(
 )
 _PREVIEW = 400
 _UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts, each with a name in front."""
+
+    title: str
+    head: tuple[str, ...]
+    """Of the columns, that of the names included."""
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    """Sentences below."""
 
 
 def visible(text: str) -> str:

@@ -17,11 +17,14 @@ from teacher_logits.exploring.samples import count_samples, iter_samples
 from teacher_logits.exploring.sources import Source, open_source
 from teacher_logits.progress import progress
 
+CONVERSATIONS = 20
+"""How many are compared where nobody says."""
+
 
 def compare_with_teacher(
     source: str | Path | Source,
     model: str | Path,
-    conversations: int = 20,
+    conversations: int = CONVERSATIONS,
     dtype: str = "auto",
     device: str = "auto",
     seed: int = 0,

@@ -100,7 +100,8 @@ def open_teacher(
     if differences and not any_model:
         raise TeacherError(
             f"{model} is not the model this dataset was made with. Different: {'; '.join(differences)}. Pass that "
-            "model; or compare with this one all the same: any_model=True in Python, --any-model in a terminal."
+            "model; or compare with this one all the same: any_model=True of compare_with_teacher in Python, compare "
+            "--any-model in a terminal."
         )
     largest = max(tokenizer.get_vocab().values(), default=0)
     return ComparedTeacher(

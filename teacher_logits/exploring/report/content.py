@@ -3,19 +3,21 @@
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from teacher_logits.exploring.decoding import Sample
 from teacher_logits.exploring.entropy import entropy_bounds
+from teacher_logits.exploring.fidelity import CONVERSATIONS, compare_with_teacher
 from teacher_logits.exploring.optional import MissingLibraryError
 from teacher_logits.exploring.page.content import Content, page_content
+from teacher_logits.exploring.report.comparison import Comparison, comparison_of
 from teacher_logits.exploring.report.passages import Passage, cut, passage
 from teacher_logits.exploring.report.pictures import Picture, pictures
-from teacher_logits.exploring.report.tables import ColumnRow, Table, bits, column_rows, expected_text, figure_tables
-from teacher_logits.exploring.runs import tokenizer_if_any, told
+from teacher_logits.exploring.report.tables import ColumnRow, bits, column_rows, expected_text, figure_tables
+from teacher_logits.exploring.runs import load_tokenizer, tokenizer_if_any, told
 from teacher_logits.exploring.samples import read_samples
 from teacher_logits.exploring.sources import FolderSource, Source
 from teacher_logits.exploring.statistics import (
@@ -28,7 +30,7 @@ from teacher_logits.exploring.statistics import (
     stats_warnings,
 )
 from teacher_logits.exploring.summary import DatasetSummary, summarize
-from teacher_logits.exploring.text import percent, run_name, run_settings, size_text, visible
+from teacher_logits.exploring.text import Table, percent, run_name, run_settings, size_text, visible
 from teacher_logits.exploring.verifying import Verification, verify_dataset
 from teacher_logits.settings import is_folder
 
@@ -87,6 +89,10 @@ class Report:
     """Name, value and remark of the figures that are asked for first."""
     verification: Verification | None
     """None: not looked at."""
+    comparison: Comparison | None
+    """With the teacher; None: not made."""
+    compare_command: str
+    """What makes the page with a comparison; '' where there is nothing to compare."""
     notes: tuple[str, ...]
     """What a trainer should know."""
     tables: tuple[Table, ...]
@@ -106,18 +112,25 @@ def report_content(
     *,
     verify: bool = True,
     look_at_source: bool = True,
+    model: str | Path | None = None,
+    conversations: int = CONVERSATIONS,
+    device: str = "auto",
     tokenizer: Any = None,
     surprising: int = 10,
 ) -> Report:
     """Read everything: the statistics in one pass, some conversations, and to verify it the whole dataset.
 
-    Arguments and errors: see `dataset_report`.
+    Arguments and errors: see `dataset_report`. The comparison comes first, since it refuses what can't be compared.
     """
+    comparison = None
+    if model is not None:
+        found = compare_with_teacher(source, model, conversations, device=device, split=split)
+        comparison = comparison_of(found)
     stats = compute_dataset_stats(source, split=split, surprising=surprising)
     sizes = analyze_nucleus_sizes(source, per_sample=True, per_position=True, split=split)
     stored = compute_bytes_per_token_stats(source, split=split)
     summary = summarize(source, split, sizes)
-    tokenizer = tokenizer_if_any(stats.run) if tokenizer is None else tokenizer
+    tokenizer = _tokenizer(stats.run, model) if tokenizer is None else tokenizer
     samples = _chosen(source, split, stats, sizes)
     subject = next(iter(samples.values()))[1] if samples else None
     try:
@@ -131,6 +144,8 @@ def report_content(
         facts=tuple((name, visible(value).replace("\n", " ")) for name, value in _facts(summary, stats)),
         tiles=tuple(_tiles(stats, stored)),
         verification=None if verification is None else _without_paths(verification, stats.run),
+        comparison=comparison,
+        compare_command=_compare_command(source, stats.run) if stats.entries else "",
         notes=tuple(stats_warnings(stats)),
         tables=tuple(figure_tables(stats, summary.skipped)),
         columns=tuple(column_rows(stored)),
@@ -139,6 +154,13 @@ def report_content(
         no_pictures=no_pictures,
         examples=_examples(source, split, stats, samples, tokenizer),
     )
+
+
+def _tokenizer(run: Mapping[str, Any], model: str | Path | None) -> Any:
+    """That of the run's model, or where another place of it was given, from there; None where it can't be had."""
+    if model is None or str(model) == told(run, "model"):
+        return tokenizer_if_any(run)
+    return load_tokenizer(str(model), run=run)
 
 
 def _chosen(
@@ -192,9 +214,19 @@ def _of_its_own(content: Content) -> Content:
 
 def _excerpt(source: Source, why: str, sample: Sample, tokenizer: Any) -> Excerpt:
     content, left_out = cut(page_content(sample, tokenizer))
-    named = source.name if not is_folder(source.name) else f"./{_name(source)}"
-    command = f"python explore_logits.py {shlex.quote(named)} html --index {sample['index']}"
-    return Excerpt(content, why, left_out, command)
+    return Excerpt(content, why, left_out, _command(source, "html", "--index", str(sample["index"])))
+
+
+def _compare_command(source: Source, run: Mapping[str, Any]) -> str:
+    model = told(run, "model") or "MODEL"
+    named = f"./{PurePath(model).name}" if is_folder(model) else model
+    return _command(source, "report", "--model", visible(named).replace("\n", " "))
+
+
+def _command(source: Source, *words: str) -> str:
+    """What somebody types beside the dataset and its teacher: pages are sent to others, whose folders are others."""
+    named = f"./{_name(source)}" if is_folder(source.name) else source.name
+    return shlex.join(["python", "explore_logits.py", named, *words])
 
 
 def _lede(stats: DatasetStats) -> str:

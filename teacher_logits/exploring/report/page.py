@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from teacher_logits.exploring.fidelity import CONVERSATIONS
 from teacher_logits.exploring.page.frame import framed, source
 from teacher_logits.exploring.plots.style import theme_of
 from teacher_logits.exploring.report.content import Report, report_content
@@ -19,6 +20,9 @@ def dataset_report(
     revision: str | None = None,
     verify: bool = True,
     look_at_source: bool = True,
+    model: str | Path | None = None,
+    conversations: int = CONVERSATIONS,
+    device: str = "auto",
     tokenizer: Any = None,
 ) -> str:
     """A dataset on one HTML page: figures, soundness, plots, the most surprising tokens, conversations.
@@ -27,11 +31,24 @@ def dataset_report(
     dataset: a folder, a Hub dataset id, or what `open_source` gives.   split: by default the only one.
     verify: whether to check it, for which every shard is read (and of a Hub dataset fetched).   look_at_source: and
     whether to open the run's source dataset to see if conversations are missing.
+    model: the teacher, to be run again on `device` over at most so many conversations, as `compare_with_teacher` does;
+    by default it isn't.
     tokenizer: by default that of the run's model; where it can't be had the page says so, and shows no text.
-    Without matplotlib it says so in place of the plots. Raises FormatError where the dataset can't be read.
+    Without matplotlib it says so in place of the plots. Raises FormatError where the dataset can't be read,
+    TeacherError where the model is another or can't be loaded.
     """
     opened = dataset if isinstance(dataset, Source) else open_source(dataset, revision)
-    return report_html(report_content(opened, split, verify=verify, look_at_source=look_at_source, tokenizer=tokenizer))
+    content = report_content(
+        opened,
+        split,
+        verify=verify,
+        look_at_source=look_at_source,
+        model=model,
+        conversations=conversations,
+        device=device,
+        tokenizer=tokenizer,
+    )
+    return report_html(content)
 
 
 def report_html(report: Report) -> str:

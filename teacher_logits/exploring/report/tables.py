@@ -16,22 +16,10 @@ from teacher_logits.exploring.statistics import (
     at_cap_text,
     first_choices_text,
 )
-from teacher_logits.exploring.text import percent, size_text, visible
+from teacher_logits.exploring.text import Table, percent, size_text, visible
 
 _LN2 = float(np.log(2))
 _MOST_REASONS = 10
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of texts, each with a name in front."""
-
-    title: str
-    head: tuple[str, ...]
-    """Of the columns, that of the names included."""
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    """Sentences below."""
 
 
 @dataclass(frozen=True)

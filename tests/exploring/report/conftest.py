@@ -7,6 +7,9 @@ import pytest
 from teacher_logits.exploring import dataset_report
 from tests.extraction.runs import Place
 
+SOME = 12
+"""Conversations that are compared."""
+
 
 @pytest.fixture(scope="session")
 def extracted(tiny_teacher: Path, tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
@@ -20,3 +23,9 @@ def extracted(tiny_teacher: Path, tiny_chat: Path, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def html(extracted: Place) -> str:
     return dataset_report(extracted.folder)
+
+
+@pytest.fixture(scope="session")
+def compared_html(extracted: Place) -> str:
+    """The same with a comparison over some of the conversations."""
+    return dataset_report(extracted.folder, model=extracted.teacher, conversations=SOME, device="cpu")

@@ -44,16 +44,16 @@ def test_pictures_follow_the_theme(visit: Open, html: str, scheme: str):
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-def test_nothing_is_wider_than_the_window(visit: Open, html: str, width: int):
-    seen = visit(html, viewport={"width": width, "height": 800}, has_touch=width < 500, is_mobile=width < 500)
+def test_nothing_is_wider_than_the_window(visit: Open, compared_html: str, width: int):
+    seen = visit(compared_html, viewport={"width": width, "height": 800}, has_touch=width < 500, is_mobile=width < 500)
     height = seen.page.evaluate("document.documentElement.scrollHeight")
     for top in range(0, height, 700):
         seen.page.evaluate(f"scrollTo(0, {top})")
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_on_paper(visit: Open, html: str):
-    seen = visit(html, viewport={"width": 700, "height": 900}, color_scheme="dark")
+def test_on_paper(visit: Open, compared_html: str):
+    seen = visit(compared_html, viewport={"width": 700, "height": 900}, color_scheme="dark")
     seen.page.emulate_media(media="print", color_scheme="dark")
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 700
     assert not any(seen.page.locator(name).is_visible() for name in ("nav", "#panel", "#chart", "#theme"))
@@ -123,8 +123,26 @@ def test_the_panel_stays_with_its_conversation_on_a_phone(visit: Open, html: str
     assert not in_window()
 
 
-def test_reads_as_a_document(visit: Open, html: str):
-    seen = visit(html)
+def test_the_verdict_leads_to_the_comparison(visit: Open, compared_html: str):
+    seen = visit(compared_html)
+    seen.page.get_by_role("link", name="The figures", exact=True).click()
+    heading = seen.page.get_by_role("heading", name="Is it what the teacher says?")
+    assert abs(heading.evaluate("node => node.getBoundingClientRect().top")) < 1
+
+
+def test_names_stay_beside_figures_on_a_phone(visit: Open, compared_html: str):
+    seen = visit(compared_html, viewport={"width": 375, "height": 700}, has_touch=True, is_mobile=True)
+    wide = seen.page.locator(".comparison .scroll").first
+    name, bias = wide.locator("tbody th").first, wide.locator("thead th").last
+    before = name.bounding_box()
+    assert wide.evaluate("node => { node.scrollLeft = 9999; return node.scrollLeft; }") > 50
+    assert name.bounding_box() == before
+    box = bias.bounding_box()
+    assert box is not None and box["x"] + box["width"] <= 375
+
+
+def test_reads_as_a_document(visit: Open, compared_html: str):
+    seen = visit(compared_html)
     for role, count in (("banner", 1), ("navigation", 1), ("main", 1), ("contentinfo", 1)):
         assert seen.page.get_by_role(role).count() == count
     for link in seen.page.get_by_role("navigation").get_by_role("link").all():
