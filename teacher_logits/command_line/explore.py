@@ -76,7 +76,7 @@ class Plots:
     index: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Instead of a place, the conversation's number in the source dataset."""
     position: Annotated[int | None, tyro.conf.arg(metavar="I")] = None
-    """Which of its stored tokens, from 0; by default the one where the teacher was least certain."""
+    """Position of one of its tokens, as show lists it; by default that where the teacher was least certain."""
     theme: Literal["light", "dark"] = "light"
     """Colours of the pictures."""
     tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None

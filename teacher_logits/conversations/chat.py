@@ -35,7 +35,7 @@ from teacher_logits.conversations.turns import Turn, TurnEnds, require_whole_tok
 from teacher_logits.conversations.unprinted import CALLS_UNPRINTED, calls_vanish
 from teacher_logits.errors import ChatTemplateError, TeacherError
 from teacher_logits.records import Conversation, Example, Int64
-from teacher_logits.settings import ExtractionConfig, SourceOptions
+from teacher_logits.settings import ExtractionConfig, SourceOptions, is_folder
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -289,6 +289,8 @@ def load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) ->
     from transformers import AutoTokenizer
 
     path = Path(model).expanduser()
+    if is_folder(model) and not path.exists():
+        raise TeacherError(f"The tokenizer of {model} can't be loaded: there is no such folder.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(path) if path.is_dir() else model, revision=revision, trust_remote_code=trust_remote_code

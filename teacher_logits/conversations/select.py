@@ -40,6 +40,9 @@ def select_rows(source: Source, config: SourceOptions) -> Int64:
         names = column.iloc[rows].map(lambda each: _WITHOUT if each is None or each is pd.NA else str(each))
         chosen = _within_quota(names, quota)
         rows, names = rows[chosen], names[chosen]
+        if config.random_sample:  # else --limit would take those first of which there are many
+            again = np.random.default_rng([config.seed, 1]).permutation(len(rows))
+            rows, names = rows[again], names.iloc[again]
         for name, count in names[:limit].value_counts().items():
             log.info("%s: %s conversations", f"subject {name!r}" if name else "without a subject", f"{count:,}")
     rows = np.sort(rows[:limit])

@@ -13,6 +13,7 @@ from teacher_logits.exploring.decoding import (
     dequantize_top_logits,
     logits_to_probs,
 )
+from teacher_logits.exploring.entries import entry_of
 from teacher_logits.exploring.retokenizing import retokenized
 from teacher_logits.exploring.runs import tokenizer_of
 from teacher_logits.exploring.samples import get_sample
@@ -67,9 +68,9 @@ def decode_top_tokens(sample: Sample, position: int, tokenizer: Any = None, k: i
     """The teacher's `k` most probable choices for one token, as far as the nucleus goes.
 
     position: 0 ... n-1, which of the sample's stored tokens; negative ones count from the end.
-    tokenizer: by default that of the run's model.   Raises IndexError for another position.
+    tokenizer: by default that of the run's model.   Raises NoSuchSampleError, an IndexError, for another position.
     """
-    entry = range(sample["num_tokens"])[position]
+    entry = entry_of(sample, position)
     texts = TokenTexts(tokenizer_for(sample, tokenizer))
     return _choices(sample, entry, dequantize_top_logits(sample)[entry], texts, k)
 

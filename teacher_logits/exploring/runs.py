@@ -1,21 +1,24 @@
 """The run that made a dataset: its options and metadata, from checkpoint.json or from a shard itself."""
 
 import functools
+import glob
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from teacher_logits.errors import FormatError, SettingsError, TeacherError
-from teacher_logits.exploring.sources import Source, open_source
+from teacher_logits.exploring.sources import FolderSource, Source, open_source
 from teacher_logits.progress import log
-from teacher_logits.settings import ExtractionConfig
+from teacher_logits.settings import ExtractionConfig, is_folder, local_folder
 from teacher_logits.shards import FORMAT_VERSION, read_metadata
 
 if TYPE_CHECKING:
     from teacher_logits import conversations
 
 CHECKPOINT = "checkpoint.json"
+_PATHS = ("model", "dataset")
 _TEXTS = ("model", "dataset", "revision", "model_revision", "source", "logits_dtype", "tokenizer_sha256")
 
 
@@ -24,8 +27,9 @@ def load_extraction_config(source: str | Path, revision: str | None = None) -> d
 
     source: a folder or a Hub dataset id.   revision: branch, tag or commit of the latter.
     Returns {"format_version", "fingerprint", "complete", "total_samples", "total_tokens", "shards", "config",
-    "metadata"}. Without a checkpoint.json the metadata comes from the first shard, "config" and "shards" are empty,
-    and "complete" and the totals are None. Raises FormatError where there is neither, or another format version.
+    "metadata"}; local paths in the config as they are seen from here, where that can be told. Without a
+    checkpoint.json the metadata comes from the first shard, "config" and "shards" are empty, and "complete" and the
+    totals are None. Raises FormatError where there is neither, or another format version.
     """
     return run_of_source(open_source(source, revision))
 
@@ -47,7 +51,7 @@ def run_of_source(source: Source) -> dict[str, Any]:
             f"{FORMAT_VERSION}. Update teacher-logits."
         )
     _require_types(run, source.name)
-    return run
+    return {**run, "config": seen_from_here(run["config"], source)}
 
 
 def _require_types(run: Mapping[str, Any], name: str) -> None:
@@ -57,6 +61,31 @@ def _require_types(run: Mapping[str, Any], name: str) -> None:
         raise FormatError(f"{CHECKPOINT} of {name} is damaged: shards is not an object of objects.")
     if not isinstance(run.get("complete"), bool):
         raise FormatError(f"{CHECKPOINT} of {name} is damaged: complete is {run.get('complete')!r}.")
+
+
+def seen_from_here(options: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """The options of a folder's run, its model and dataset as they are seen from here.
+
+    The run has written them as seen from the folder where it was started. Which that was, the output's own place tells.
+    """
+    output = options.get("output")
+    if not isinstance(source, FolderSource) or not isinstance(output, str) or not is_folder(output):
+        return dict(options)
+    below, folder = Path(os.path.normpath(local_folder(output))).parts, source.folder.resolve()
+    start = Path(*folder.parts[: -len(below)])
+    if start.joinpath(*below) != folder:  # moved meanwhile, or called by its whole path
+        return dict(options)
+    paths = {name: options[name] for name in _PATHS if isinstance(options.get(name), str)}
+    gone = {name: path for name, path in paths.items() if not _is_there(path) and _is_there(str(start / path))}
+    return {**options, **{name: str(start / path) for name, path in gone.items()}}
+
+
+def _is_there(path: str) -> bool:
+    """Whether a path is there, or the folder that a pattern of files looks into."""
+    place = Path(path).expanduser()
+    while glob.has_magic(str(place)):
+        place = place.parent
+    return place.exists()
 
 
 def _run_of_shard(source: Source) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Where a logits dataset lies: a folder or a Hub dataset, with the few things that are read from either."""
 
+import os
 import re
 import shutil
 import tempfile
@@ -174,9 +175,11 @@ def open_source(source: str | Path, revision: str | None = None) -> Source:
 
     Raises FormatError where there is no such folder or dataset, or it can't be reached.
     """
+    if not isinstance(source, str | Path):
+        raise FormatError(f"Expected a folder or the id of a Hub dataset, and got a {type(source).__name__}.")
     text = str(source)
     folder = local_folder(text)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # noqa: PTH112 (no error for what is too long for a path)
         return FolderSource(folder, text)
     if isinstance(source, Path) or is_folder(text):
         raise FormatError(f"There is no folder {text}. Give the --output of an extraction.")

@@ -10,6 +10,7 @@ import numpy as np
 
 from teacher_logits.errors import OutputError
 from teacher_logits.exploring.decoding import Sample
+from teacher_logits.exploring.entries import entry_at
 from teacher_logits.exploring.entropy import entropy_bounds
 from teacher_logits.exploring.plots import (
     plot_entropy_along_position,
@@ -21,7 +22,7 @@ from teacher_logits.exploring.plots import (
 )
 from teacher_logits.exploring.plots.style import PNG_MARK, theme_of
 from teacher_logits.exploring.runs import tokenizer_if_any
-from teacher_logits.exploring.samples import NoSuchSampleError, read_sample
+from teacher_logits.exploring.samples import get_sample, read_sample
 from teacher_logits.exploring.sources import Source, open_source
 from teacher_logits.exploring.statistics import (
     BytesPerToken,
@@ -43,7 +44,7 @@ _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 def execute_analysis(
-    output: str | Path | Source,
+    dataset: Any,
     output_dir: str | Path | None = None,
     split: str | None = None,
     *,
@@ -53,13 +54,15 @@ def execute_analysis(
     """Write all statistics and plots of a dataset into a folder, and return the files.
 
     statistics.txt, statistics.json, and the pictures of `write_plots` for the first conversation.
-    output: a folder, a Hub dataset id, or what `open_source` gives.   output_dir: by default `<name>-analysis` in the
-    working folder.   theme: of the pictures, 'light' or 'dark'.
+    dataset: a folder, a Hub dataset id, what `open_source` gives, or an opened dataset.   output_dir: by default
+    `<name>-analysis` in the working folder, of an opened dataset `analysis`.   theme: of the pictures, 'light' or
+    'dark'.
     Raises FormatError where the dataset can't be read, OutputError where output_dir can't be a folder.
     """
     theme_of(theme)  # before the work
-    source = output if isinstance(output, Source) else open_source(output, revision)
-    folder = _folder(f"{Path(source.name).resolve().name}-analysis" if output_dir is None else output_dir)
+    source = open_source(dataset, revision) if isinstance(dataset, str | Path) else dataset
+    name = f"{Path(source.name).resolve().name}-analysis" if isinstance(source, Source) else "analysis"
+    folder = _folder(name if output_dir is None else output_dir)
     stats = compute_dataset_stats(source, split=split)
     stored = compute_bytes_per_token_stats(source, split=split)
     texts = [dataset_stats_text(stats, tokenizer_if_any(stats.run)), bytes_per_token_text(stored)]
@@ -71,7 +74,7 @@ def execute_analysis(
 
 
 def write_plots(
-    source: Source,
+    source: Any,
     folder: str | Path,
     split: str | None = None,
     *,
@@ -84,12 +87,16 @@ def write_plots(
 ) -> list[Path]:
     """Write every plot as a PNG file into a folder: of the dataset, of one conversation, of one of its tokens.
 
-    place, index: of the conversation, by default the first.   position: which of its stored tokens, by default the one
-    of the largest entropy.   stats: those of the dataset, where they are at hand.
+    source: what `open_source` gives, or an opened dataset.
+    place, index: of the conversation, by default the first.   position: of one of its stored tokens in the
+    conversation (in a dataset without positions, its number), by default that of the largest entropy.
+    stats: those of the dataset, where they are at hand.
     Raises NoSuchSampleError for another place, index or position, OutputError where the folder can't be.
     """
     theme_of(theme)  # before the work
-    sample = read_sample(source, split, 0 if place is None and index is None else place, index)
+    place = 0 if place is None and index is None else place
+    opened = not isinstance(source, Source)
+    sample = get_sample(source, place, index=index) if opened else read_sample(source, split, place, index)
     entry = _entry(sample, position)
     folder = _folder(folder)
     stats = stats or compute_dataset_stats(source, split=split)
@@ -133,22 +140,20 @@ def _figures(
     yield f"{conversation}-nucleus-sizes", plot_nucleus_sizes(sample, theme=theme)
     yield f"{conversation}-entropy", plot_entropy_along_position(sample, theme=theme)
     if entry is not None:
-        token = f"{conversation}-token-{entry}"
+        token = f"{conversation}-{_file_part(sample, entry)}"
         yield f"{token}-distribution", plot_logit_distribution(sample, entry, tokenizer, theme=theme)
         yield f"{token}-nucleus-and-draws", plot_nucleus_vs_sampled(sample, entry, tokenizer, theme=theme)
 
 
+def _file_part(sample: Sample, entry: int) -> str:
+    return f"position-{sample['positions'][entry]}" if "positions" in sample else f"token-{entry}"
+
+
 def _entry(sample: Sample, position: int | None) -> int | None:
     """The entry at that position, by default the most uncertain one; None where there is none at all."""
-    entries = range(sample["num_tokens"])
-    if position is None:
-        return int(np.argmax(entropy_bounds(sample)[0])) if entries else None
-    try:
-        return entries[position]
-    except IndexError:
-        raise NoSuchSampleError(
-            f"Conversation {sample['index']} has no stored token {position}: it has {len(entries):,}, counted from 0."
-        ) from None
+    if position is not None:
+        return entry_at(sample, position)
+    return int(np.argmax(entropy_bounds(sample)[0])) if sample["num_tokens"] else None
 
 
 def _folder(path: str | Path) -> Path:

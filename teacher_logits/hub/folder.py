@@ -35,7 +35,7 @@ class FolderRepository:
 
     @property
     def loading_name(self) -> str:
-        return str(self._folder)
+        return f"./{self._folder.resolve().name}"  # cards are sent to others, whose folders are others
 
     def create(self) -> None:
         try:

@@ -58,7 +58,7 @@ class ExtractionConfig(SourceOptions):
     verify_mask: bool = False
     """Print a few conversations with their assistant tokens marked, and ask before going on if on a terminal."""
     verify_mask_only: bool = False
-    """Print them and stop: nothing is loaded, extracted or written."""
+    """Print them and stop: nothing is loaded, extracted or written, and --output isn't needed."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, ..."""
@@ -135,9 +135,15 @@ class ExtractionConfig(SourceOptions):
             raise SettingsError("--think-tags says what --exclude-think-tokens leaves out. Give both, or neither.")
         if self.resume and self.force_restart:
             raise SettingsError("--resume continues a run and --force-restart begins it anew. Give one of them.")
-        if same_output(absolute_output(str(self.output)), str(Path(self.cache_dir).expanduser().resolve())):
+        if self.output is not None and same_output(
+            absolute_output(self.output), str(Path(self.cache_dir).expanduser().resolve())
+        ):
             raise SettingsError("--output and --cache-dir are the same folder. Give the run a cache folder of its own.")
         return self
+
+    def _needed(self) -> tuple[str, ...]:
+        needed = super()._needed()
+        return needed[:2] if self.verify_mask_only and not self.resume else needed  # nothing is written
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], origin: str) -> "ExtractionConfig":

@@ -100,11 +100,10 @@ class SourceOptions:
 
     def require_complete(self) -> Self:
         """These options, checked as a whole. Raises SettingsError where some are missing or contradict."""
-        missing = [option_name(name) for name in ("model", "dataset", "output") if not getattr(self, name)]
+        missing = [option_name(name) for name in self._needed() if not getattr(self, name)]
         if missing:
             raise SettingsError(f"Not given: {', '.join(missing)}. Each run needs --model, --dataset and --output.")
-        assert self.dataset is not None and self.output is not None
-        if touches(self.dataset, self.output):
+        if self.dataset is not None and self.output is not None and touches(self.dataset, self.output):
             raise SettingsError(
                 f"--output {self.output} and --dataset {self.dataset} are one place, or one lies in the other: what is "
                 "written would change what is read. Choose another --output."
@@ -118,6 +117,9 @@ class SourceOptions:
         if self.random_sample and self.limit is None and self.sample_subject is None:
             raise SettingsError("--random-sample needs --limit or --sample-subject: how many conversations to choose.")
         return self
+
+    def _needed(self) -> tuple[str, ...]:
+        return ("model", "dataset", "output")
 
     def without_limits(self) -> Self:
         """The same options with every conversation selected."""

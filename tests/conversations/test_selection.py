@@ -135,6 +135,16 @@ class TestSubjects:
         assert len(chosen) > 1 and all(len(rows) == 2 and rows <= {0, 3, 6, 9} for rows in chosen)
         assert all(choose(seed, 2) <= choose(seed, 3) for seed in range(8))
 
+    def test_a_limit_at_random_takes_of_all_subjects(self, tmp_path: Path) -> None:
+        """Though there are far more rows of one, and its quota alone would fill the limit."""
+        rows = [{"question": "q", "answer": "a", "subject": "art" if n % 50 == 0 else "maths"} for n in range(2000)]
+        data = write_jsonl(tmp_path / "rows.jsonl", rows)
+        given: dict[str, Any] = {"subject_col": "subject", "sample_subject": {"maths": 60, "art": 40}}
+        found = [selected(data, random_sample=True, limit=limit, **given) for limit in (20, 50, 100)]
+        assert [len(rows) for rows in found] == [20, 50, 100] and set(found[0]) < set(found[1]) < set(found[2])
+        art = [sum(row % 50 == 0 for row in rows) for rows in found]
+        assert 3 <= art[0] <= 13 and 12 <= art[1] <= 28 and art[2] == 40
+
     def test_a_limit_without_a_quota_counts_for_each(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
         """Rows without a subject count as one more. What is chosen of a subject is what a quota would choose."""
         with caplog.at_level("INFO", "teacher_logits"):

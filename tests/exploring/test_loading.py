@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, IterableDataset, load_dataset
 
-from explore_logits import load_extraction_config, load_logit_dataset
+from explore_logits import get_sample, load_extraction_config, load_logit_dataset
+from teacher_logits.command_line.explore import main
 from teacher_logits.errors import FormatError, TeacherError
 from teacher_logits.exploring import tokenizer_of
 from teacher_logits.exploring.loading import run_of_dataset
+from teacher_logits.extraction.extract import run_extraction
+from teacher_logits.settings import ExtractionConfig
 from tests.exploring.made import RUN, TEXTS, Made
+from tests.tiny import question_rows, write_jsonl
 
 
 def test_the_kinds_of_dataset(made: Made):
@@ -104,6 +108,32 @@ def test_other_data_under_our_names(copy: Path):
         pq.write_table(pa.table({"index": [1], "text": ["a"]}), shard)
     with pytest.raises(FormatError, match="lacks the columns num_tokens"):
         load_logit_dataset(copy)
+
+
+def test_folders_as_they_are_seen_from_here(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A run that was started in another folder, and given relative paths there."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "teacher").symlink_to(tiny_teacher)
+    write_jsonl(work / "chats.jsonl", question_rows(3))
+    monkeypatch.chdir(work)
+    config = ExtractionConfig(model="./teacher", dataset="chats.jsonl", output="./out/logits", cache_dir="cache")
+    run_extraction(config)
+    outputs = {tmp_path: "./work/out/logits", work / "out": "./logits", Path("/"): str(work / "out/logits")}
+    for here, output in outputs.items():
+        monkeypatch.chdir(here)
+        options = load_extraction_config(output)["config"]
+        assert (options["model"], options["dataset"]) == (str(work / "teacher"), str(work / "chats.jsonl"))
+        assert tokenizer_of(get_sample(output, 0)["run"]).encode("a")
+        assert main(["verify", output]) == 0
+        assert "could not be looked for" not in capsys.readouterr().out
+    monkeypatch.chdir(work)
+    assert load_extraction_config("out/logits")["config"]["model"] == "./teacher", "as it was given, where it is there"
+    (work / "out/logits").rename(work / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert load_extraction_config("work/moved")["config"]["model"] == "./teacher", "nobody can tell"
 
 
 def test_the_runs_tokenizer(made: Made, caplog: pytest.LogCaptureFixture):

@@ -174,7 +174,7 @@ def test_analysis_of_sizes(made: Made):
 
 
 def test_entropies(made: Made, sample: dict[str, Any]):
-    lowest, highest = entropy_bounds(sample)
+    lowest, highest = (bound / np.log(2) for bound in entropy_bounds(sample))
     (ax,) = plot_entropy_along_position(sample).axes
     middle, band = ax.patches
     np.testing.assert_allclose(middle.get_data()[0], (lowest + highest) / 2)
@@ -183,11 +183,11 @@ def test_entropies(made: Made, sample: dict[str, Any]):
     stats = compute_dataset_stats(made.folder)
     (ax,) = plot_entropy_along_position(stats).axes
     x, y = ax.lines[0].get_data()
-    np.testing.assert_allclose(y, stats.entropy_by_position.lowest[: len(y)])
+    np.testing.assert_allclose(y, stats.entropy_by_position.lowest[: len(y)] / np.log(2))
     assert x.tolist() == (stats.entropy_by_position.first[: len(x)] + 1).tolist()
-    (bits,) = ax.child_axes
+    (nats,) = ax.child_axes
     ax.figure.draw_without_rendering()
-    assert bits.get_ylim()[1] == pytest.approx(ax.get_ylim()[1] / np.log(2))
+    assert nats.get_ylim()[1] == pytest.approx(ax.get_ylim()[1] * np.log(2))
 
 
 @pytest.mark.parametrize("rising", [False, True])

@@ -75,7 +75,7 @@ def test_show(made: Made, capsys: pytest.CaptureFixture[str], no_colours: None, 
         (["OUTPUT", "stats", "--tokenizer", "./nothing"], "can't be loaded"),
         (["OUTPUT", "plots", "-o", "unused", "--index", "4"], "No row has index 4"),
         (["OUTPUT", "plots", "-o", "unused", "--place", "1", "--index", "9"], "not both"),
-        (["OUTPUT", "plots", "-o", "unused", "--position", "99"], "no stored token 99"),
+        (["OUTPUT", "plots", "-o", "unused", "--position", "99"], "no stored token at position 99"),
         (["OUTPUT", "plots", "-o", "OUTPUT/checkpoint.json"], "there is a file of that name"),
     ],
 )

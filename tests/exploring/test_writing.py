@@ -1,7 +1,9 @@
 """Statistics and plots as files and on the terminal."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +11,13 @@ import pytest
 from explore_logits import (
     compute_dataset_stats,
     execute_analysis,
+    load_extraction_config,
     load_logit_dataset,
     print_dataset_stats,
     quick_explore,
 )
 from teacher_logits.command_line.explore import main
-from teacher_logits.errors import OutputError, SettingsError
+from teacher_logits.errors import FormatError, OutputError, SettingsError
 from teacher_logits.exploring import (
     bytes_per_token_text,
     compute_bytes_per_token_stats,
@@ -33,13 +36,15 @@ PNG = b"\x89PNG\r\n"
 OF_THE_DATASET = ["dataset-nucleus-sizes.png", "dataset-entropy.png"]
 
 
-def of_a_conversation(index: int, entry: int) -> list[str]:
-    names = ["nucleus-sizes", "entropy", f"token-{entry}-distribution", f"token-{entry}-nucleus-and-draws"]
+def of_a_conversation(index: int, token: str) -> list[str]:
+    names = ["nucleus-sizes", "entropy", f"{token}-distribution", f"{token}-nucleus-and-draws"]
     return [f"conversation-{index}-{name}.png" for name in names]
 
 
-def least_certain(made: Made, place: int) -> int:
-    return int(np.argmax(entropy_bounds(read_sample(open_source(made.folder), place=place))[0]))
+def least_certain(made: Made, place: int) -> str:
+    sample = read_sample(open_source(made.folder), place=place)
+    entry = int(np.argmax(entropy_bounds(sample)[0]))
+    return f"position-{sample['positions'][entry]}" if "positions" in sample else f"token-{entry}"
 
 
 def test_stats(made: Made, capsys: pytest.CaptureFixture[str]):
@@ -58,7 +63,7 @@ def test_stats_without_a_tokenizer(copy: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(
     ("arguments", "place", "entry"),
-    [([], 0, None), (["--index", "123", "--position", "2"], 1, 2), (["--place", "2", "--position", "-1"], 2, -1)],
+    [([], 0, None), (["--index", "123"], 1, 2), (["--place", "2"], 2, -1)],
 )
 def test_plots(
     made: Made,
@@ -69,10 +74,12 @@ def test_plots(
     entry: int | None,
 ):
     folder = tmp_path / "a" / "b"
+    chosen = least_certain(made, place)
+    if entry is not None:
+        position = read_sample(open_source(made.folder), place=place)["positions"][entry]
+        chosen, arguments = f"position-{position}", [*arguments, "--position", str(position)]
     assert main([str(made.folder), "plots", "-o", str(folder), *arguments, "--theme", "dark"]) == 0
-    index = list(TEXTS)[place]
-    chosen = least_certain(made, place) if entry is None else range(len(made.tokens(index)))[entry]
-    names = OF_THE_DATASET + of_a_conversation(index, chosen)
+    names = OF_THE_DATASET + of_a_conversation(list(TEXTS)[place], chosen)
     assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in names]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     assert all((folder / name).read_bytes().startswith(PNG) for name in names)
@@ -95,6 +102,38 @@ def test_execute_analysis(made: Made, tmp_path: Path, monkeypatch: pytest.Monkey
     assert figures["lengths"]["mean"] == stats.lengths.mean and "run" not in figures
     assert [path.exists() for path in written] == [True] * len(written)
     assert execute_analysis(made.folder, tmp_path / "again", theme="dark")[0] == tmp_path / "again/statistics.txt"
+
+
+def test_a_token_where_positions_are_not_stored(tokenless: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """It is called by its number."""
+    plots = [str(tokenless.folder), "plots", "-o", str(tmp_path)]
+    assert main([*plots, "--position", "2"]) == 0
+    index = read_sample(open_source(tokenless.folder), place=0)["index"]
+    assert {path.name for path in tmp_path.iterdir()} == {*OF_THE_DATASET, *of_a_conversation(index, "token-2")}
+    assert main([*plots, "--position", "9999"]) == 2
+    assert "has no stored token 9999: it has " in capsys.readouterr().err
+
+
+def test_opened_datasets(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Everything but what only files can tell."""
+    monkeypatch.chdir(tmp_path)
+    for streaming in (False, True):
+        dataset = load_logit_dataset(made.folder, streaming=streaming)
+        assert quick_explore(dataset, place=1) is dataset
+        written = execute_analysis(dataset)
+        assert [path.parent for path in written] == [Path("analysis")] * len(written)
+        wanted = {"statistics.txt", "statistics.json", *OF_THE_DATASET, *of_a_conversation(17, least_certain(made, 0))}
+        assert {path.name for path in written} == wanted
+        figures = json.loads(written[1].read_text())
+        assert figures["nucleus"]["histogram"] == compute_dataset_stats(made.folder).nucleus.histogram.tolist()
+
+
+@pytest.mark.parametrize("use", [load_logit_dataset, load_extraction_config])
+def test_what_needs_an_address(use: Callable[[Any], Any], made: Made):
+    with pytest.raises(FormatError, match="Expected a folder or the id of a Hub dataset, and got a Dataset"):
+        use(load_logit_dataset(made.folder))
+    with pytest.raises(FormatError, match="neither a folder that exists nor the id"):
+        use("long " * 1000)
 
 
 def test_where_nothing_can_be_written(made: Made, tmp_path: Path):

@@ -125,7 +125,9 @@ def test_its_snippets_run(store_tokens: bool, place: Place, monkeypatch: pytest.
     place.run(limit=4, store_tokens=store_tokens)
     code = card_of(place).split("```python\n")[1:]
     names: dict[str, Any] = {}
-    monkeypatch.chdir(place.teacher.parent)  # the card names the model without its path
+    # The card names folders without where they lie.
+    monkeypatch.chdir(place.folder.parent)
+    (place.folder.parent / place.teacher.name).symlink_to(place.teacher)
     for part in code:
         exec(part.split("```")[0], names)
     assert names["dataset"].num_rows == 4 and len(names["probabilities"]) == names["sample"]["num_tokens"]

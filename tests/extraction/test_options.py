@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from teacher_logits.command_line.extract import main
 from teacher_logits.errors import (
     ChatTemplateError,
     DatasetError,
@@ -29,6 +30,13 @@ from tests.tiny import CHATML, UNMARKED, message_rows, messages, question_rows, 
 
 EARLY_END = {"question": "What?", "answer": "the<|endoftext|> river"}
 PER_ENTRY = ("logsumexp", "token_logprob", "top_max", "sampled_min", "top_counts")
+
+
+def test_what_is_marked_is_shown_without_an_output(place: Place, capsys: pytest.CaptureFixture[str]):
+    given = ["--model", str(place.teacher), "--dataset", str(place.data), "--verify-mask-only"]
+    assert main(given) == 0 and "[[" in capsys.readouterr().out
+    assert main([*given, "--resume", "--cache-dir", str(place.cache)]) == 2
+    assert main(given[:-1]) == 2 and "Not given: --output." in capsys.readouterr().err
 
 
 def test_without_tokens(place: Place, reference: Place):

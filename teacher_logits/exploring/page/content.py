@@ -158,7 +158,7 @@ def _fact_rows(sample: Sample, logprobs: Float64, turns: Sequence[Turn]) -> Iter
         if not np.isnan(logprobs).all():
             yield "Perplexity", perplexity_text(logprobs)
         sizes, mass = sample["top_counts"], get_nucleus_probability_mass(sample)
-        yield "Mean nucleus", f"{sizes.mean():.1f} tokens, {percent(mass.mean())}"
+        yield "Mean nucleus", f"{sizes.mean():.1f} tokens, holding {percent(mass.mean())}"
 
 
 def _model(sample: Sample) -> str:

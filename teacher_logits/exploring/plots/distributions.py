@@ -11,6 +11,7 @@ from teacher_logits.exploring.decoding import (
     dequantize_sampled_logits,
     dequantize_top_logits,
 )
+from teacher_logits.exploring.entries import entry_name, entry_of
 from teacher_logits.exploring.optional import viz_library
 from teacher_logits.exploring.plots.style import (
     Labels,
@@ -63,9 +64,9 @@ def plot_logit_distribution(
     Probabilities on a logarithmic scale, logits above it; the token that stands in the text is marked.
     position: 0 ... n-1, which of the sample's stored tokens; negative ones count from the end.
     tokenizer: by default that of the run's model.   ax: the axes to draw into.   theme: 'light' or 'dark'.
-    Raises IndexError for another position, MissingLibraryError without matplotlib.
+    Raises NoSuchSampleError, an IndexError, for another position, MissingLibraryError without matplotlib.
     """
-    entry = range(sample["num_tokens"])[position]
+    entry = entry_of(sample, position)
     nucleus, colours, labels = _nucleus(sample, entry), theme_of(theme), Labels(sample, tokenizer)
     shown = nucleus.first(k)
     (ax,) = figure_axes(ax, colours, (7.2, _FRAME_INCHES + _ROW_INCHES * max(_FEWEST_ROWS, len(shown.ids))))
@@ -90,7 +91,7 @@ def plot_nucleus_vs_sampled(
     Arguments and errors as for `plot_logit_distribution`. Of either kind the first 24 tokens are shown; draws of one
     token count once.
     """
-    entry = range(sample["num_tokens"])[position]
+    entry = entry_of(sample, position)
     nucleus, drawn = _nucleus(sample, entry), _drawn(sample, entry)
     colours, labels = theme_of(theme), Labels(sample, tokenizer)
     (ax,) = figure_axes(ax, colours, (10.5, 5.2))
@@ -201,7 +202,7 @@ def _powers(least: int) -> list[int]:
 
 def _power(power: int) -> str:
     """10 to that power in per cent, as an axis has room for it."""
-    return f"{100 * 10.0**power:.10g} %" if power >= -5 else f"1e{power + 2} %"
+    return f"{100 * 10.0**power:.10f}".rstrip("0").rstrip(".") + " %" if power >= -6 else f"1e{power + 2} %"
 
 
 def _story(sample: Sample, entry: int, labels: Labels, nucleus: _Kept) -> list[str]:
@@ -218,7 +219,7 @@ def _story(sample: Sample, entry: int, labels: Labels, nucleus: _Kept) -> list[s
 
 
 def _what(sample: Sample, entry: int) -> str:
-    return f"conversation {sample['index']}, stored token {entry}"
+    return f"conversation {sample['index']}, {entry_name(sample, entry)}"
 
 
 def _tokens(kept: _Kept) -> str:

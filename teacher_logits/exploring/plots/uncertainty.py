@@ -35,7 +35,7 @@ def plot_entropy_along_position(sample_or_stats: Any, *, ax: Any = None, theme: 
     """The entropy of the teacher's distributions between its bounds: the matplotlib figure.
 
     sample_or_stats: what `get_sample` gives, for a conversation token by token; or what `compute_dataset_stats` gives,
-    for the means by the place of the token in its turn. In nats at the left, in bits at the right.
+    for the means by the place of the token in its turn. In bits at the left, in nats at the right.
     ax: the axes to draw into.   theme: 'light' or 'dark'.   Raises MissingLibraryError without matplotlib.
     """
     colours = theme_of(theme)
@@ -47,16 +47,16 @@ def plot_entropy_along_position(sample_or_stats: Any, *, ax: Any = None, theme: 
         _of_dataset(ax, sample_or_stats, colours)
         height = _ROOM_FOR_LEGEND
     ax.set_ylim(0, max(0.5, ax.dataLim.y1 * height if np.isfinite(ax.dataLim.y1) else 0))
-    ax.set_ylabel("entropy (nats)")
-    right = ax.secondary_yaxis("right", functions=(lambda nats: nats / _LN2, lambda bits: bits * _LN2))
-    right.set_ylabel("entropy (bits)", color=colours.text, fontsize=9)
+    ax.set_ylabel("entropy (bits)")
+    right = ax.secondary_yaxis("right", functions=(lambda bits: bits * _LN2, lambda nats: nats / _LN2))
+    right.set_ylabel("entropy (nats)", color=colours.text, fontsize=9)
     right.tick_params(colors=colours.muted, labelsize=8.5, length=0)
     right.spines["right"].set_visible(False)
     return ax.figure
 
 
 def _of_sample(ax: Any, sample: Any, theme: Theme) -> None:
-    lowest, highest = entropy_bounds(sample)
+    lowest, highest = (bound / _LN2 for bound in entropy_bounds(sample))
     middle, places = (lowest + highest) / 2, places_of(sample)
     for first, last, edges in stretches_of(sample):
         part = slice(first, last)
@@ -77,14 +77,15 @@ def _of_sample(ax: Any, sample: Any, theme: Theme) -> None:
 def _of_dataset(ax: Any, stats: DatasetStats, theme: Theme) -> None:
     found = stats.entropy_by_position
     kept = well_filled(found.count)
-    x, lowest, highest = found.first[kept] + 1, found.lowest[kept], found.highest[kept]
+    x = found.first[kept] + 1
+    lowest, highest = found.lowest[kept] / _LN2, found.highest[kept] / _LN2
     ax.fill_between(x, lowest, highest, color=theme.sampled, linewidth=0, label="between the bounds")
     ax.plot(x, lowest, color=theme.nucleus, linewidth=1.8, marker="o", markersize=3.5, label="at least")
     place_axis(ax, x)
     ax.set_xlabel(f"place of the token in the {found.counted_from}")
     lines = [f"{stats.entries:,} entries of {stats.conversations:,} conversations"]
     if stats.entries:
-        lines[0] += f", mean {_between(stats.entropy.lowest.mean, stats.entropy.highest.mean)}"
+        lines[0] += f", mean {_between(stats.entropy.lowest.mean / _LN2, stats.entropy.highest.mean / _LN2)}"
         dress_legend(ax.legend(loc="upper right", ncols=2), theme)
     headline(ax, theme, f"How uncertain the teacher is along a {found.counted_from}", lines)
 
@@ -110,4 +111,4 @@ def _running_mean(values: Float64) -> Float64:
 
 
 def _between(lowest: float, highest: float) -> str:
-    return f"between {lowest:.3f} and {highest:.3f} nats"
+    return f"between {lowest:.3f} and {highest:.3f} bits"

@@ -219,7 +219,7 @@ def _excerpt(source: Source, why: str, sample: Sample, tokenizer: Any) -> Excerp
 
 def _compare_command(source: Source, run: Mapping[str, Any]) -> str:
     model = told(run, "model") or "MODEL"
-    named = f"./{PurePath(model).name}" if is_folder(model) else model
+    named = f"path/to/{PurePath(model).name}" if is_folder(model) else model
     return _command(source, "report", "--model", visible(named).replace("\n", " "))
 
 
@@ -251,7 +251,7 @@ def _facts(summary: DatasetSummary, stats: DatasetStats) -> Iterator[tuple[str, 
     if vocabulary := metadata.get("vocab_used"):
         yield "Vocabulary", f"{vocabulary:,} tokens" if isinstance(vocabulary, int) else str(vocabulary)
     if dtype := metadata.get("model_dtype"):
-        yield "Weights", str(dtype)
+        yield "Computed in", str(dtype)
     if (seed := told(run, "seed")) is not None:
         yield "Seed", str(seed)
 

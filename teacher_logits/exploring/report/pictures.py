@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from teacher_logits.exploring.decoding import Sample
+from teacher_logits.exploring.entries import entry_name
 from teacher_logits.exploring.optional import viz_library
 from teacher_logits.exploring.plots import (
     plot_entropy_along_position,
@@ -19,6 +20,7 @@ from teacher_logits.exploring.plots import (
     png_of,
 )
 from teacher_logits.exploring.plots.style import figure_axes, theme_of
+from teacher_logits.exploring.report.tables import bits
 from teacher_logits.exploring.statistics import DatasetStats, NucleusSizeStats
 from teacher_logits.exploring.text import percent
 from teacher_logits.progress import track
@@ -108,7 +110,8 @@ def _of_dataset(stats: DatasetStats, sizes: NucleusSizeStats) -> Iterator[_Plan]
         yield _Plan(caption, alternative, partial(_nucleus_part, sizes, number))
     yield _Plan(
         f"Where in a {found.counted_from} the teacher is unsure. The entropy lies in the band.",
-        f"Mean entropy by the place of the token: between {found.lowest.min():.2f} and {found.highest.max():.2f} nats.",
+        f"Mean entropy by the place of the token: between {bits(found.lowest.min())} and "
+        f"{bits(found.highest.max())} bits.",
         lambda theme: plot_entropy_along_position(stats, theme=theme),
     )
 
@@ -132,7 +135,7 @@ def _of_token(sample: Sample, entry: int, tokenizer: Any) -> Iterator[_Plan]:
     size = sample["top_counts"][entry]
     yield _Plan(
         "The token of that conversation at which the teacher was least certain, and what it could have been.",
-        f"Probabilities of the first choices at stored token {entry} of conversation {sample['index']}.",
+        f"Probabilities of the first choices at {entry_name(sample, entry)} of conversation {sample['index']}.",
         lambda theme: plot_logit_distribution(sample, entry, tokenizer, theme=theme),
     )
     yield _Plan(

@@ -65,8 +65,8 @@ def stats_warnings(stats: DatasetStats) -> list[str]:
             found.append(
                 f"At T = {temperature} the nuclei hold {percent(mass.mean)} of the teacher's distribution on average. "
                 "A trainer at this temperature learns mostly from how the rest is spread: train at a lower one"
-                f"{_how_to_hold_more(stats.nucleus)}. This counts the nuclei alone; trainers use the draws, too "
-                "(docs/format.md)."
+                f"{_how_to_hold_more(stats.nucleus)}. This counts the nuclei alone; trainers use the draws, "
+                "too."
             )
     if stats.entries and len(stats.mass) < 3:
         found.append(
@@ -130,21 +130,23 @@ def _mass_rows(stats: DatasetStats) -> list[list[str]]:
 def _entropy_rows(stats: DatasetStats) -> list[list[str]]:
     entropy = stats.entropy
     low, high = entropy.lowest, entropy.highest
-    means = f"mean between {low.mean:.3f} and {high.mean:.3f} nats"
-    bits = f"{low.mean / _LN2:.3f} and {high.mean / _LN2:.3f} bits"
-    middle = f"median between {low.median:.3f} and {high.median:.3f} nats"
+    nats = f"in nats {low.mean:.3f} and {high.mean:.3f}"
     return [
-        ["entropy", f"{means} ({bits}), estimated {entropy.estimate:.3f} nats"],
-        ["", f"{middle}, 95th percentile {low.percentile(95):.3f} and {high.percentile(95):.3f}"],
-        ["", f"the nuclei's part, which is exact: mean {entropy.nucleus.mean:.3f} nats"],
+        ["entropy", f"mean between {_bits(low.mean, high.mean)}, estimated {_bits(entropy.estimate)} ({nats})"],
+        ["", f"median between {_bits(low.median, high.median)}, 95 % {_bits(low.percentile(95), high.percentile(95))}"],
+        ["", f"the nuclei's part, which is exact: mean {_bits(entropy.nucleus.mean)}"],
     ]
+
+
+def _bits(*nats: float) -> str:
+    return " and ".join(f"{each / _LN2:.3f}" for each in nats) + " bits"
 
 
 def _surprise_rows(surprise: SurpriseStats | None) -> list[list[str]]:
     if surprise is None:
         return [["perplexity", NOT_STORED]]
     nats = surprise.nats
-    told = f"median {nats.median:.3f} nats, 95th percentile {nats.percentile(95):.2f}, largest {nats.largest:.2f}"
+    told = f"median {_bits(nats.median)}, 95 % {_bits(nats.percentile(95))}, largest {_bits(nats.largest)}"
     return [["perplexity", f"{surprise.perplexity:,.2f} of the texts' own tokens"], ["surprise", told]]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from teacher_logits.errors import TeacherLogitsError
-from teacher_logits.exploring.runs import config_of, open_chats
+from teacher_logits.exploring.runs import config_of, open_chats, seen_from_here
 from teacher_logits.exploring.sources import Source
 from teacher_logits.exploring.summary import SKIPPED
 from teacher_logits.exploring.verifying.problems import Problems, one_line
@@ -23,7 +23,7 @@ def look_for_missing(source: Source, run: StoredRun, stored: Int64, problems: Pr
     Returns why that wasn't possible, in one line, or None. Where it says so the source may simply have moved.
     """
     try:
-        config = config_of(run.config or {})
+        config = config_of(seen_from_here(run.config or {}, source))
         config.require_complete()
         chats = open_chats(config, run.metadata or {})
         wanted = (run.metadata or {}).get("source_content")

@@ -135,6 +135,33 @@ def test_keys_move_from_token_to_token(visit: Open, html: str, records: list[Any
     assert seen.focused() == -1
 
 
+def test_keys_lead_into_the_text_while_it_is_in_sight(visit: Open, html: str):
+    """Nobody has to click first; but whoever scrolls sideways elsewhere stays there."""
+    seen = visit(html)
+    seen.page.keyboard.press("ArrowDown")
+    assert seen.focused() == -1
+    seen.page.keyboard.press("ArrowRight")
+    assert seen.focused() == seen.current() == 1
+    seen.page.evaluate("document.activeElement.blur()")
+    seen.page.evaluate("document.body.style.paddingTop = '300vh'")
+    seen.page.keyboard.press("ArrowRight")
+    assert seen.focused() == -1
+
+
+def test_the_chart_fits_on_paper(visit: Open, html: str):
+    """Which is narrower than the window that it was drawn for."""
+    seen = visit(html)
+    seen.page.emulate_media(media="print")
+    shown, drawn = "document.getElementById('plot').getBBox()", "document.getElementById('plot').viewBox.baseVal.width"
+    assert seen.page.evaluate(f"{shown}.x + {shown}.width") <= seen.page.evaluate(drawn)
+    seen.page.evaluate("document.getElementById('chart').style.width = '300px'")
+    rights = "[...document.querySelectorAll('#plot text')].map((each) => each.getBoundingClientRect().right)"
+    assert (
+        max(seen.page.evaluate(rights))
+        <= seen.page.evaluate("document.getElementById('chart').getBoundingClientRect().right") + 1
+    )
+
+
 def test_keys_and_buttons_lead_to_peaks(visit: Open, html: str, records: list[Any]):
     seen = visit(html)
     surprising = sorted(records, key=lambda record: -record.surprise_bits)[:20]
@@ -276,7 +303,7 @@ def test_without_the_tokens(visit: Open, made: Made, sample: dict[str, Any]):
     seen = visit(conversation_page(without, made.tokenizer))
     assert "--no-store-tokens" in seen.page.locator(".notice").inner_text()
     seen.page.locator(".t").nth(2).hover()
-    assert seen.panel()["place"].startswith("3 of ")
+    assert seen.panel()["place"].startswith("stored token 2, the last is ")
     assert seen.choices()[0][1] == seen.page.locator(".t").nth(2).inner_text()
 
 

@@ -134,8 +134,9 @@ def test_without_a_model_the_page_names_the_command(
     assert "Fidelity" not in page.texts["a"] and "Is it what the teacher says?" not in html
     (command,) = [text for text in page.texts["code"] if "--model" in text]
     assert any(text.startswith("Not compared with its teacher.") for text in page.texts["remark"])
-    for path in (extracted.folder, extracted.teacher):
-        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    (tmp_path / "path" / "to" / extracted.teacher.name).symlink_to(extracted.teacher)
+    (tmp_path / extracted.folder.name).symlink_to(extracted.folder)
     monkeypatch.chdir(tmp_path)
     program, face, *arguments = shlex.split(command)
     assert (program, face) == ("python", "explore_logits.py")

@@ -33,7 +33,7 @@
       token: hasTokens ? textOf.get(data.token[entry]) : "not known",
       place: hasTokens
         ? `${whole(entry + 1)} of ${whole(count)} · position ${whole(data.position[entry])} · id ${data.token[entry]}`
-        : `${whole(entry + 1)} of ${whole(count)} stored tokens`,
+        : `stored token ${whole(entry)}, the last is ${whole(count - 1)}`,
       probability: probability === null ? "unknown" : probability === 0 && bits !== null ? "below 10⁻³⁰⁰" : percent(probability),
       surprise: bits !== null ? `${bits.toFixed(2)} bits` : probability === 0 ? "infinite" : "unknown",
       rank: !hasTokens ? "unknown" : data.rank[entry] ? `${data.rank[entry]} of ${data.size[entry]}` : `beyond ${data.size[entry]}`,
@@ -129,6 +129,7 @@
     const bottom = height - margin.bottom;
     const yOf = (bits) => bottom - (bits / top) * (bottom - margin.top);
     plot.replaceChildren();
+    plot.setAttribute("viewBox", `0 0 ${width} ${height}`); // paper is narrower
     for (let bits = 0; bits <= top; bits += top > 3 * step ? step * 2 : step) {
       drawn("path", { class: "grid", d: `M${margin.left} ${yOf(bits)}h${across}` });
       drawn("text", { x: margin.left - 6, y: yOf(bits) + 4, "text-anchor": "end" }, bits);
@@ -150,8 +151,8 @@
     }
     for (const [kind, shapes] of Object.entries(bars)) drawn("path", { class: kind, d: shapes.join("") });
     for (const peak of peaks) drawn("circle", { class: "peaks", cx: xOf(peak), cy: yOf(heightOf(peak)), r: 2.25 });
-    drawn("text", { x: margin.left, y: height - 3 }, "stored token 1");
-    drawn("text", { x: width - margin.right, y: height - 3, "text-anchor": "end" }, whole(count));
+    drawn("text", { x: margin.left, y: height - 3 }, "first stored token");
+    drawn("text", { x: width - margin.right, y: height - 3, "text-anchor": "end" }, `last of ${whole(count)}`);
     lines = Object.fromEntries(
       ["hovered", "current"].map((name) => [name, drawn("path", { class: name, d: "" })]),
     );
@@ -281,6 +282,13 @@
     select(entryAt(event), { scroll: "center" });
   });
   chart.addEventListener("keydown", (event) => follow(event, { scroll: "center" }));
+  // Before anything has the focus, while the text is in sight.
+  document.addEventListener("keydown", (event) => {
+    const { top: begin, bottom: end } = conversation.getBoundingClientRect();
+    const sideways = event.key === "ArrowLeft" || event.key === "ArrowRight";
+    if (sideways && document.activeElement === document.body && begin < innerHeight && end > 0)
+      follow(event, { focus: true, scroll: "nearest", say: true });
+  });
   narrow.addEventListener("change", () => showInPanel(current));
   byId("panel").addEventListener("click", ({ target }) => {
     const { step, peak } = target.closest("button")?.dataset ?? {};
