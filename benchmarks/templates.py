@@ -5,9 +5,9 @@
 The folder of templates holds `index.json`, a list of objects whose `path` names a file in it. Each template is tried
 with the tokenizer, after the special tokens that it prints were added to it. What is marked is judged by decoding it,
 with nothing of the program's own way of finding it: each run of marked tokens has to be one answer and at most one
-special token behind it, in their order, and no answer may be missing. Of an answer that has thoughts of its own or tool
-calls it has to hold all that is said there, and nothing that others say. Where a template has marks of its own, they
-are taken as they are; they may include more of a turn, such as empty thoughts.
+special token behind it (or one and the end-of-text token), in their order, and no answer may be missing. Of an answer
+that has thoughts of its own or tool calls it has to hold all that is said there, and nothing that others say. Where a
+template has marks of its own, they are taken as they are; they may include more of a turn, such as empty thoughts.
 """
 
 import copy
@@ -97,6 +97,8 @@ def with_specials_of(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTr
     if "eos_token" in template:
         own.eos_token = next((each for each in ("<|im_end|>", "</s>") if each in found), "</s>")
         found.add(own.eos_token)
+    if "<|END_OF_TURN_TOKEN|>" in found:  # at which Cohere's models stop
+        own.eos_token = "<|END_OF_TURN_TOKEN|>"
     own.add_special_tokens({"additional_special_tokens": sorted(found)}, replace_extra_special_tokens=False)
     return own
 
@@ -117,7 +119,8 @@ def judge(example: Example, messages: list[dict[str, Any]], tokenizer: PreTraine
     if has_more and whole and alone:
         return "right, whole turns"
     rests = [_rest(text, answer) for text, answer in zip(texts, answers, strict=True)]
-    specials = {None: 0, "": 0} | dict.fromkeys(tokenizer.all_special_tokens, 1)
+    ends = [end for each in tokenizer.all_special_tokens for end in (each, f"{each}{tokenizer.eos_token}")]
+    specials = {None: 0, "": 0} | dict.fromkeys(ends, 1)
     if all(rest in specials and rest is not None for rest in rests):
         ended = sum(specials[rest] for rest in rests)
         remarks = [] if ended == len(answers) else [f"{ended} of {len(answers)} end tokens printed"]

@@ -20,18 +20,20 @@ from teacher_logits.conversations.fitting import (
 from teacher_logits.conversations.looking import MarkedConversation, roles_of
 from teacher_logits.conversations.masks import (
     NO_ASSISTANT_TOKENS,
+    Unmarkable,
     Unusable,
     bracketed,
     marked_tokens,
     require_marks,
     spans_in_brackets,
+    tokens_of_others,
 )
 from teacher_logits.conversations.prefix import prefix_turns
 from teacher_logits.conversations.sentinel import sentinel_turns
 from teacher_logits.conversations.source import Source
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools, read_template
 from teacher_logits.conversations.thoughts import ThinkTags, think_spans, think_tags
-from teacher_logits.conversations.turns import Turn, TurnEnds, require_whole_tokens, turn_ends
+from teacher_logits.conversations.turns import Turn, TurnEnds, departs_at, require_whole_tokens, turn_ends
 from teacher_logits.conversations.unprinted import CALLS_UNPRINTED, calls_vanish
 from teacher_logits.errors import ChatTemplateError, TeacherError
 from teacher_logits.records import Conversation, Example, Int64
@@ -144,15 +146,28 @@ class ChatRenderer:
             return text, turns
         if self.ends is not None:  # then each turn is one message's
             return text, turns[-1:]
-        return text, turns[len(self._turns_before_last(conversation)) :]
+        begin = self._begin_of_last(conversation, text, turns)
+        return text, [turn for turn in turns if turn.past > begin]
 
-    def _turns_before_last(self, conversation: Conversation) -> list[Turn]:
-        """All turns but those of the last message of the assistant: those of the conversation that ends before it."""
-        roles = [message.get("role") for message in conversation.messages]
-        last = max((place for place, role in enumerate(roles) if role == "assistant"), default=0)
-        if "assistant" not in roles[:last]:
-            return []
-        return self.all_turns(replace(conversation, messages=conversation.messages[:last]))[1]
+    def _begin_of_last(self, conversation: Conversation, text: str, turns: Sequence[Turn]) -> int:
+        """The character of the text where the assistant's last message begins, or between what is marked of it and of
+        the ones before. Raises Unmarkable where that can't be told."""
+        messages = self._messages(conversation)
+        last = max((place for place, each in enumerate(messages) if each.get("role") == "assistant"), default=0)
+        if not any(each.get("role") == "assistant" for each in messages[:last]):
+            return 0
+        prompted = self.template.render(messages[:last], conversation.tools, prompt=True)
+        if text.startswith(prompted):
+            return len(prompted)
+        # Behind a tool's result, or another answer, a prompt may be printed that the answer doesn't have.
+        before = self.template.render(messages[:last], conversation.tools)
+        begin = departs_at(before, text)
+        said = [str(each.get("content") or "").strip() for each in messages[:last]]
+        if any(each and each in before[begin:] for each in said) or any(
+            turn.first < begin < turn.past for turn in turns
+        ):
+            raise Unmarkable("the template prints a conversation differently when an answer follows")
+        return begin
 
     def text(self, conversation: Conversation) -> str:
         """The conversation as the teacher sees it. Raises Unusable where the template refuses it."""
@@ -190,11 +205,15 @@ class ChatRenderer:
     def _opened_by_prompt(self) -> list[ThinkTags]:
         return [tags for tags in self.spec.think_tags if self.template.prompt_ends_with(tags[0])]
 
-    def thoughts(self, text: str, turns: Sequence[Turn]) -> Iterator[list[tuple[int, int]]]:
+    def thoughts(self, conversation: Conversation, text: str, turns: Sequence[Turn]) -> Iterator[list[tuple[int, int]]]:
         """The characters of a rendered text that are thoughts to leave out, for each kind of tags."""
         spans = [(turn.first, turn.past) for turn in turns]
+        others = [
+            str(each.get("content")).rstrip() for each in conversation.messages if each.get("role") != "assistant"
+        ]
         for tags in self.spec.think_tags:
-            yield think_spans(text, spans, tags, tags in self._opened_by_prompt)
+            said = any(content.endswith(tags[0]) for content in others)
+            yield think_spans(text, spans, tags, tags in self._opened_by_prompt, said)
 
     def _encode(self, texts: list[str]) -> Any:
         """transformers' `BatchEncoding`. Offsets are taken from its encodings one by one (`_characters`): those of a
@@ -209,8 +228,11 @@ class ChatRenderer:
         input_ids = np.fromiter(ids, np.int32, len(ids))
         if self.ends is not None:
             require_whole_tokens(turns, text, characters, input_ids, self.ends.ids)
-        marked = marked_tokens(characters, [(turn.first, turn.past) for turn in turns])
-        for thoughts in self.thoughts(text, turns):
+        spans = [(turn.first, turn.past) for turn in turns]
+        marked = marked_tokens(characters, spans)
+        if self.ends is None:
+            marked &= ~tokens_of_others(characters, text, spans)
+        for thoughts in self.thoughts(conversation, text, turns):
             marked &= ~marked_tokens(characters, thoughts)
         if self.spec.end_ids:
             marked &= ~np.isin(input_ids, self.spec.end_ids)

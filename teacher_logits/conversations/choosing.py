@@ -10,6 +10,7 @@ import numpy as np
 from teacher_logits.conversations.chat import BY_MARKS, DERIVED, ChatRenderer, RendererSpec
 from teacher_logits.conversations.doubts import (
     NO_END,
+    ends_missing,
     marks_in_doubt,
     no_tokens_printed,
     require_marked_ends_are_tokens,
@@ -60,7 +61,7 @@ def choose_mask(
     renderer = ChatRenderer(spec, tokenizer)
     for doubt in things_unprinted(renderer, first):
         log.warning("%s", doubt)
-    for doubt in thoughts_not_found(renderer, first):
+    for doubt in (*thoughts_not_found(renderer, first), *ends_missing(renderer, first)):
         log.warning("%s", doubt)
     if spec.mask_method == BY_MARKS:
         for doubt in marks_in_doubt(renderer, first):

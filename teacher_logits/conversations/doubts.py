@@ -13,6 +13,7 @@ from teacher_logits.conversations.masks import Unusable
 from teacher_logits.conversations.template import PROBE_TOOLS
 from teacher_logits.conversations.thoughts import tags_in_words
 from teacher_logits.conversations.turns import (
+    Turn,
     first_special,
     no_tokens_in,
     require_end_is_token,
@@ -80,12 +81,29 @@ def thoughts_not_found(renderer: ChatRenderer, first: Sequence[Conversation | Un
         if isinstance(conversation, Conversation):
             with suppress(Unusable):
                 tried = True
-                if any(renderer.thoughts(*renderer.all_turns(conversation))):
+                if any(renderer.thoughts(conversation, *renderer.all_turns(conversation))):
                     return
     if tried and renderer.spec.think_tags:
         yield (
             f"--exclude-think-tokens: none of the first {len(first):,} conversations has thoughts "
             f"{tags_in_words(renderer.spec.think_tags)}; if they stand between other tags, name these with --think-tags"
+        )
+
+
+def ends_missing(renderer: ChatRenderer, first: Sequence[Conversation | Unusable]) -> Iterator[str]:
+    """One sentence where some answers of the conversations are followed by no end token, though others are."""
+    if renderer.ends is None or not renderer.ends.ids:
+        return
+    turns: list[Turn] = []
+    for conversation in first:
+        if isinstance(conversation, Conversation):
+            with suppress(Unusable):
+                turns += renderer.all_turns(conversation)[1]
+    without = sum(turn.end is None for turn in turns)
+    if without:
+        yield (
+            f"the chat template prints no end token behind {without:,} of the {len(turns):,} answers in the first "
+            f"{len(first):,} conversations, so none is extracted there, and a student learns less well when to stop"
         )
 
 

@@ -11,8 +11,8 @@ from teacher_logits.conversations.masks import Unusable
 from teacher_logits.conversations.tools import Messages, from_json
 
 Render = Callable[[Messages], str]
-_NAME = "prqcall"
-_EITHER_WAY = ({"a": "b"}, '{"a": "b"}')
+_NAME, _KEY, _VALUE = "prqcall", "prqkey", "prqvalue"
+_EITHER_WAY = ({_KEY: _VALUE}, f'{{"{_KEY}": "{_VALUE}"}}')
 """Arguments of a call."""
 
 
@@ -38,12 +38,16 @@ def wanted_arguments(render: Render, content: Mapping[str, Any]) -> type | None:
     content: as of `content_of_calls`.
 
     Published templates print JSON text as it is, or turn mappings into JSON, or do both. One that takes only mappings
-    refuses text, or prints it in quotation marks, with those inside escaped; one that takes only text refuses mappings.
+    refuses text, drops it, or prints it in quotation marks, with those inside escaped; one that takes only text refuses
+    mappings.
     """
     as_mapping, as_text = (_tried(render, _calling(arguments, content)) for arguments in _EITHER_WAY)
     if as_mapping is None:
         return None if as_text is None else str
-    return dict if as_text is None or (r"\"a\"" in as_text and r"\"a\"" not in as_mapping) else None
+    if as_text is None or (_VALUE in as_mapping and _VALUE not in as_text):
+        return dict
+    escaped = rf"\"{_KEY}\""
+    return dict if escaped in as_text and escaped not in as_mapping else None
 
 
 def with_arguments(messages: Messages, wanted: type) -> Messages:
@@ -65,6 +69,11 @@ def with_function(call: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     """A call of a tool with another name or other arguments."""
     function = {**_function(call), **changes}
     return function if _function(call) is call else {**call, "function": function}
+
+
+def arguments_of(call: Mapping[str, Any]) -> Any:
+    """The arguments of a call of a tool, in whatever form they are."""
+    return _function(call).get("arguments")
 
 
 def names_called(message: Mapping[str, Any]) -> list[str]:
@@ -98,7 +107,7 @@ def _function(call: Mapping[str, Any]) -> Mapping[str, Any]:
 def _with_arguments(call: Any, wanted: type) -> Any:
     if not isinstance(call, Mapping):
         return call
-    arguments = _function(call).get("arguments")
+    arguments = arguments_of(call)
     if wanted is str and isinstance(arguments, Mapping):
         arguments = json.dumps(arguments, ensure_ascii=False, default=str)
     elif wanted is dict and isinstance(arguments, str):

@@ -94,6 +94,23 @@ def spans_in_brackets(bracketed_text: str, text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def tokens_of_others(offsets: Int64, text: str, spans: Spans) -> NDArray[np.bool_]:
+    """Which tokens lie across the edge of a span and have letters, but none of them in any span.
+
+    offsets: [T, 2], first and past-the-last character of each token.
+    """
+    found, own = np.zeros((2, len(offsets)), np.bool_)
+    starts, stops = offsets.T
+    for first, past in spans:
+        across = (starts < past) & (stops > first) & ((starts < first) | (stops > past))
+        for place in np.flatnonzero(across).tolist():
+            start, stop = offsets[place].tolist()
+            inside = bool(text[max(start, first) : min(stop, past)].strip())
+            own[place] |= inside
+            found[place] |= not inside and bool(text[start:stop].strip())
+    return found & ~own
+
+
 def marked_tokens(offsets: Int64, spans: Spans) -> NDArray[np.bool_]:
     """Which tokens lie in the spans, wholly or in part.
 

@@ -33,6 +33,7 @@ _SPEAKERS = {
 }
 """ShareGPT's speakers. `function` is left as it is: templates that know it mean the result of a call, too."""
 _FUNCTION_CALL = "function_call"
+"""ShareGPT's speaker of calls, and the key that OpenAI's messages had for one before `tool_calls`."""
 _SYSTEM = ("system", "developer")
 _MAY_BE_EMPTY = ("tool", "function")
 _TEXT_PARTS = (None, "text", "input_text", "output_text")
@@ -138,7 +139,10 @@ def _message(raw: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(role, str) or not role:
         raise Unusable("a message without a role")
     role = message["role"] = _ROLES.get(role, role)
-    if "tool_calls" in message:
+    older = without_nulls(message.pop(_FUNCTION_CALL, None))
+    if older and "tool_calls" not in message:
+        message["tool_calls"] = call_of_function(older)
+    elif "tool_calls" in message:
         message["tool_calls"] = read_mappings(message["tool_calls"], "tool_calls")
     content = message.get("content")
     if content is not None and role in (*_SYSTEM, *_MAY_BE_EMPTY):

@@ -9,12 +9,19 @@ too, it has to hold all of them, whatever the template prints between.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from teacher_logits.conversations.fitting import names_called
 from teacher_logits.conversations.masks import Unmarkable
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools
-from teacher_logits.conversations.turns import Turn, TurnEnds, as_printed, assistant_text, prints_nothing_beside
+from teacher_logits.conversations.turns import (
+    Turn,
+    TurnEnds,
+    as_printed,
+    assistant_text,
+    departs_at,
+    prints_nothing_beside,
+)
 from teacher_logits.conversations.unprinted import THOUGHTS
 
 _SHOWN = 40
@@ -24,12 +31,23 @@ _BESIDE = ((), ("tool_calls",), (*THOUGHTS, "tool_calls"))
 _WORD = "prqword"
 
 
+class _Whole(NamedTuple):
+    """A turn that has thoughts or tool calls in it."""
+
+    place: int
+    """Of its message."""
+    before: str
+    """What the teacher has read before it."""
+    printed: str
+
+
 def prefix_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, tools: Tools, text: str) -> list[Turn]:
     """The turns of a conversation whose rendering is `text`. Raises Unmarkable where they can't be told."""
     beside = next((keys for keys in _BESIDE if prints_nothing_beside(template, messages, tools, text, keys)), None)
     if beside is None:
         raise Unmarkable("an answer has more than its content, thoughts of its own and tool calls")
-    turns = []
+    turns: list[Turn] = []
+    wholes: list[_Whole] = []
     for place, message in enumerate(messages):
         if message.get("role") != "assistant":
             continue
@@ -50,10 +68,14 @@ def prefix_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, too
         said: tuple[int, int] | None
         if any(message.get(key) for key in beside):
             said = _everything_in(message, beside, printed, ends)
-            _require_own(template, messages[: place + 1], tools, before, printed)
+            wholes.append(_Whole(place, before, printed))
         else:
             said = _content_in(assistant_text(message), printed)
         turns.append(_closed(ends, printed, said, len(before), text, is_last))
+    if wholes:
+        _require_all_is_printed(template, messages, tools, beside, wholes)
+        _require_nothing_of_others(template, messages, tools, wholes)
+        _require_no_header(template, messages, tools, ends, wholes)
     return turns
 
 
@@ -104,19 +126,64 @@ def _everything_in(
     return _lead(printed), past
 
 
-def _require_own(template: ChatTemplate, messages: Messages, tools: Tools, before: str, printed: str) -> None:
-    """Raise Unmarkable where what is `printed` behind `before` for the last message is not that message's alone: where
-    it depends on what others say, or begins with a header that stands before every answer."""
-    *others, message = messages
-    changed = [{**each, "content": _WORD} if each.get("content") else each for each in others]
-    if not template.render([*changed, message], tools).endswith(printed):
-        raise Unmarkable("the template prints an answer with tool calls or thoughts differently for what others say")
-    if template.render(others, tools) != before:
-        return
-    # Nothing begins an answer. Where there is no header either, any other answer stands right behind it.
-    plain = template.render([*others, {"role": "assistant", "content": _WORD}], tools)
-    if not plain.removeprefix(before).lstrip().startswith(_WORD):
-        raise Unmarkable("the template has no generation prompt that would tell an answer from its header")
+def _require_all_is_printed(
+    template: ChatTemplate, messages: Messages, tools: Tools, beside: Collection[str], wholes: list[_Whole]
+) -> None:
+    """Raise Unmarkable where the contents and thoughts of these turns, each a word of its own, are not all printed."""
+    words: list[str] = []
+    changed = list(messages)
+    for place, *_ in wholes:
+        message = dict(messages[place])
+        for kind, keys in (("content", ["content"]), ("thought", [key for key in beside if key in THOUGHTS])):
+            told = [key for key in keys if isinstance(message.get(key), str) and message[key].strip()]
+            if told:
+                words.append(f"{_WORD}{place}{kind}")
+                message |= dict.fromkeys(told, words[-1])
+        changed[place] = message
+    text = template.render(changed, tools)
+    if not all(word in text for word in words):
+        raise Unmarkable("the template leaves out a part of an answer with tool calls or thoughts")
+
+
+def _require_nothing_of_others(template: ChatTemplate, messages: Messages, tools: Tools, wholes: list[_Whole]) -> None:
+    """Raise Unmarkable where these turns are printed otherwise when others say something else."""
+    changed = [
+        {**message, "content": _WORD} if message.get("role") != "assistant" and message.get("content") else message
+        for message in messages
+    ]
+    text, past = template.render(changed, tools), 0
+    for _, _, printed in wholes:
+        place = text.find(printed, past)
+        if place < 0:
+            raise Unmarkable(
+                "the template prints an answer with tool calls or thoughts differently for what others say"
+            )
+        past = place + len(printed)
+
+
+def _require_no_header(
+    template: ChatTemplate, messages: Messages, tools: Tools, ends: TurnEnds, wholes: list[_Whole]
+) -> None:
+    """Raise Unmarkable where one of these turns begins with what the template prints before every answer, or with a
+    generation prompt that it doesn't print here."""
+    tried: set[Any] = set()
+    for place, before, printed in wholes:
+        prompt, begins = ends.prompt.strip(), printed.lstrip()
+        has_prompt = before.endswith(ends.prompt)
+        header = prompt if not has_prompt and prompt and begins.startswith(prompt) else ""
+        follows = (messages[place - 1].get("role") if place else None, has_prompt)
+        if not header and follows not in tried:
+            tried.add(follows)
+            plain = template.render([*messages[:place], {"role": "assistant", "content": _WORD}], tools)
+            head, found, _ = plain.partition(_WORD)
+            # A prompt that goes on where an answer without thoughts has others has said the header by then.
+            departs = departs_at(before, head)
+            if not found or departs < len(before) - len(ends.prompt) * has_prompt:
+                raise Unmarkable("the template begins an answer with tool calls or thoughts otherwise than others")
+            more = head[len(before) :].strip() if departs == len(before) else ""
+            header = more if more and begins.startswith(more) else ""
+        if header:
+            raise Unmarkable("the template's generation prompt is not all that stands before an answer", repr(header))
 
 
 def _letters(text: str) -> str:
@@ -129,6 +196,6 @@ def _lead(text: str) -> int:
 
 def _departure(short: str, long: str, one: str, other: str) -> str:
     """Where two texts differ, in a few characters of each."""
-    place = next((at for at, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), min(len(short), len(long)))
+    place = departs_at(short, long)
     start = max(0, place - _SHOWN // 2)
     return f"{one} {short[start : place + _SHOWN]!r}, {other} {long[start : place + _SHOWN]!r}"

@@ -9,7 +9,14 @@ from itertools import count
 
 from teacher_logits.conversations.masks import Unmarkable
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools
-from teacher_logits.conversations.turns import Turn, TurnEnds, as_printed, assistant_text, prints_nothing_beside
+from teacher_logits.conversations.turns import (
+    Turn,
+    TurnEnds,
+    as_printed,
+    assistant_text,
+    departs_at,
+    prints_nothing_beside,
+)
 
 _SHOWN = 40
 """Characters that are shown of what departs."""
@@ -64,7 +71,7 @@ def _places(text: str, pieces: list[str], answers: list[str]) -> list[tuple[int,
 def _departure(text: str, expected: str, place: int) -> Unmarkable:
     """What to raise where the text from `place` on isn't what was expected."""
     found = text[place : place + len(expected) + _SHOWN]
-    at = next((at for at, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(expected))
+    at = departs_at(found, expected)
     return Unmarkable(
         "the template prints an answer, or what stands round it, differently for what it says",
         f"expected {expected[at : at + _SHOWN]!r}, printed {found[at : at + _SHOWN]!r}",

@@ -20,6 +20,8 @@ OF_FAMILIES: Sequence[ThinkTags] = (
 )
 """Taken for tags where the chat template prints the opening one."""
 _EXCLUDED = "think_tokens"
+_ROOM = 100
+"""White space between an opening tag and what is marked, in characters: more than any template prints."""
 
 
 def opens_thoughts(text: str) -> bool:
@@ -57,23 +59,29 @@ def tags_in_words(tags: Iterable[ThinkTags]) -> str:
     return " or ".join(f"from {opening} through {closing}" for opening, closing in tags)
 
 
-def think_spans(text: str, spans: Spans, tags: ThinkTags, prompt_opens: bool = False) -> list[tuple[int, int]]:
+def think_spans(
+    text: str, spans: Spans, tags: ThinkTags, prompt_opens: bool = False, said_by_others: bool = False
+) -> list[tuple[int, int]]:
     """The parts of the assistant's spans from an opening tag through the closing one, tags included.
 
     A span whose opening tag stands right before it (where the template opens it) counts from its beginning; one
     that is never closed, to its end. prompt_opens: whether the template's generation prompt ends with the opening tag;
     then a span that closes what it doesn't open counts from its beginning, too, though no opening tag is printed.
+    said_by_others: whether the tag before a span may be somebody else's, who ends a message with it; then it counts
+    only where it is closed.
     """
     opening, closing = tags
     found: list[tuple[int, int]] = []
     for first, past in spans:
-        opened = text[:first].rstrip().endswith(opening) or (prompt_opens and _closes_first(text, first, past, tags))
+        before = text[max(0, first - len(opening) - _ROOM) : first].rstrip().endswith(opening)
+        opened = before and not said_by_others
+        opened = opened or ((before or prompt_opens) and _closes_first(text, first, past, tags))
         place = first
         while True:
             start = place if opened else text.find(opening, place, past)
             if start < 0:
                 break
-            close = text.find(closing, start, past)
+            close = text.find(closing, start if opened else start + len(opening), past)
             place = past if close < 0 else close + len(closing)
             found.append((start, place))
             opened = False

@@ -47,8 +47,12 @@ class TurnEnds:
     """Behind an answer that nothing follows."""
     between: str | None
     """Behind an answer that a user's message follows."""
+    stop: str | None
+    """The end-of-text token, where it is printed right behind `last`: a turn ends with both."""
     tail: str
     """All that is printed behind an answer that nothing follows."""
+    prompt: str
+    """What begins an answer to a question."""
     ids: Mapping[str, int]
     """Of these tokens."""
     not_tokens: tuple[str, ...] = ()
@@ -61,7 +65,10 @@ class TurnEnds:
         assert place is not None
         for end in allowed:
             if end is not None and text.startswith(end, place.end()):
-                return Turn(first, place.end() + len(end), end)
+                behind = place.end() + len(end)
+                if self.stop is not None and text.startswith(self.stop, behind):
+                    return Turn(first, behind + len(self.stop), self.stop)
+                return Turn(first, behind, end)
         return Turn(first, past)
 
     def said_more(self, behind: str) -> bool:
@@ -89,8 +96,19 @@ def turn_ends(template: ChatTemplate, tokenizer: "PreTrainedTokenizerFast") -> T
             never |= {last}
         last = None
     between = _between(template, two, tools, ids, {last, eos}, never)
-    own = {token: ids[token] for token in (last, between) if token is not None}
-    return TurnEnds(last, between, tail, own, tuple(not_tokens))
+    stops = last is not None and eos in ids and tail.lstrip()[len(last) :].startswith(eos)
+    stop = eos if stops else None
+    own = {token: ids[token] for token in (last, between, stop) if token is not None}
+    return TurnEnds(last, between, stop, tail, _prompt(template, user, tools), own, tuple(not_tokens))
+
+
+def _prompt(template: ChatTemplate, question: dict[str, Any], tools: Tools) -> str:
+    """What the template prints behind a question to begin an answer; '' where it prints nothing, or refuses that."""
+    with suppress(Unusable):
+        asked, prompted = (template.render([question], tools, prompt=prompt) for prompt in (False, True))
+        if prompted.startswith(asked):
+            return prompted[len(asked) :]
+    return ""
 
 
 def require_end_is_token(behind: str, tokenizer: "PreTrainedTokenizerFast") -> None:
@@ -215,6 +233,11 @@ def as_printed(content: str) -> list[str]:
         strip(content, characters) for characters in _STRIPPED_OF for strip in (str.strip, str.lstrip, str.rstrip)
     ]
     return list(dict.fromkeys([content, *stripped]))
+
+
+def departs_at(one: str, other: str) -> int:
+    """The first character in which two texts differ."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def require_whole_tokens(

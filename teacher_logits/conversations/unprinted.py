@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from teacher_logits.conversations.fitting import Render, has_calls, with_function
+from teacher_logits.conversations.fitting import Render, arguments_of, has_calls, with_function
 from teacher_logits.conversations.masks import Unusable
 from teacher_logits.conversations.tools import Messages
 from teacher_logits.records import Conversation
@@ -17,12 +17,26 @@ _WORD = "prqword"
 
 
 def calls_vanish(render: Render, messages: Messages) -> bool:
-    """Whether a call in these messages isn't printed: each is given a name that stands nowhere else, and looked for."""
-    names: list[str] = []
+    """Whether a call in these messages isn't printed, or its arguments: each is given a name and arguments that stand
+    nowhere else, which are looked for."""
+    words: list[str] = []
+
+    def word() -> str:
+        words.append(f"{_WORD}{len(words)}w")
+        return words[-1]
 
     def renamed(call: Any) -> Any:
-        names.append(f"{_WORD}{len(names)}w")
-        return with_function(call, name=names[-1]) if isinstance(call, Mapping) else call
+        if not isinstance(call, Mapping):
+            return call
+        changes: dict[str, Any] = {"name": word()}
+        match arguments_of(call):
+            case {**some} if some:
+                changes["arguments"] = {"name": word()}
+            case [_, *_]:
+                changes["arguments"] = [word()]
+            case str(text) if text.strip():
+                changes["arguments"] = word()
+        return with_function(call, **changes)
 
     calling = [
         {**message, "tool_calls": [renamed(call) for call in message["tool_calls"]]}
@@ -34,7 +48,7 @@ def calls_vanish(render: Render, messages: Messages) -> bool:
         text = render(calling)
     except Unusable:  # a template that looks at the names prints them
         return False
-    return not all(name in text for name in names)
+    return not all(each in text for each in words)
 
 
 def unprinted(render: Callable[[Conversation], str], conversation: Conversation) -> Iterator[str]:

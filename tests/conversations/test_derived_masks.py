@@ -164,6 +164,15 @@ class TestTraps:
         found = result(renderer(template, "sentinel"), [{"role": "assistant", "content": "the answer"}])
         assert isinstance(found, Example) and found.positions.tolist() == list(range(1, len(found.input_ids)))
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_two_tokens_that_end_a_turn(self, method: str) -> None:
+        """As Cohere's: one ends the answer, and right behind it the end-of-text token, at which the model stops."""
+        both = CHATML.replace("{{ m.content }}<|im_end|>", "{{ m.content }}<|im_end|><|endoftext|>")
+        said = messages("a", "b", "c", "d")
+        assert marked(both, method, said) == ["b<|im_end|><|endoftext|>", "d<|im_end|><|endoftext|>"]
+        apart = both.replace("<|im_end|><|endoftext|>", "<|im_end|>\n<|endoftext|>")
+        assert marked(apart, method, said) == ["b<|im_end|>", "d<|im_end|>"]
+
     def test_another_familys_template(self) -> None:
         template = CHATML.replace("<|im_end|>", "<|eot_id|>")
         with pytest.raises(ChatTemplateError, match=r"<\|eot_id\|>, which is not a token.*--chat-template"):
@@ -301,7 +310,6 @@ class TestMoreThanContent:
             ("{{ call.function.name }}", "{{ messages[0].content }}{{ call.function.name }}", "for what others say"),
             ("{{ m.content }}{% for", "{{ m.content }}{{ m.mood }}{% for", "more than its content, thoughts"),
             ("<|im_end|>{{ '\\n' }}", "{{ '<|endoftext|>' if m.tool_calls else '<|im_end|>' }}", "ends an answer with"),
-            (PROMPT, "", "no generation prompt"),
             (
                 "{% for call in m.tool_calls or [] %}",
                 "{% for call in (m.tool_calls if loop.last else (m.tool_calls or [])[::-1]) or [] %}",
@@ -315,6 +323,45 @@ class TestMoreThanContent:
         said = calling("b")
         said[1] |= {"mood": "good", "tool_calls": [*said[1]["tool_calls"], called("the river")]}
         assert why in marked(template, "prefix", said)
+
+    @pytest.mark.parametrize("content", ["the town", "{", "b"])
+    def test_what_only_seems_to_be_printed(self, content: str) -> None:
+        """The text beside a call that stands in the call, too."""
+        template = self.TEMPLATE.replace("{{ m.content }}{% for", "{{ m.content if not m.tool_calls }}{% for")
+        assert "leaves out a part" in marked(template, "prefix", calling(content)[:2])
+
+    @pytest.mark.parametrize("prompt", ["", PROMPT.replace("assistant\n", "")])
+    def test_a_header_is_no_part_of_a_turn(self, prompt: str) -> None:
+        """Where the generation prompt is none, or not all of it."""
+        template = self.TEMPLATE.replace(PROMPT, prompt)
+        assert "not all that stands before an answer" in marked(template, "prefix", calling("b")[:2])
+
+    def test_a_header_that_stands_before_some_answers(self) -> None:
+        """As DeepSeek V3's, which calls have behind results, too, where other answers, and the prompt, have none."""
+        behind = "loop.first or loop.previtem.role != 'tool'"
+        template = self.TEMPLATE.replace(HEADER, "{% if m.tool_calls or " + behind + " %}" + HEADER + "{% endif %}")
+        template = template.replace("add_generation_prompt", "add_generation_prompt and messages[-1].role != 'tool'")
+        said = [*calling()[:3], *calling()[1:]]
+        assert "not all that stands before an answer" in marked(template, "prefix", said)
+        assert marked(template, "prefix", calling()) == ["<tool>the town{}</tool><|im_end|>", "the end<|im_end|>"]
+
+    @pytest.mark.parametrize("arguments", [{"x": "the river"}, '{"x": "the river"}'])
+    def test_arguments_however_they_are_written(self, arguments: Any) -> None:
+        """Some templates take mappings alone, and print nothing in place of a text."""
+        template = self.TEMPLATE.replace("call.function.arguments |", "(call.function.arguments if mapping else {}) |")
+        template = template.replace("mapping", "call.function.arguments is mapping")
+        said = calling()
+        said[1]["tool_calls"][0]["function"]["arguments"] = arguments
+        assert marked(template, "prefix", said)[0] == '<tool>the town{"x": "the river"}</tool><|im_end|>'
+
+    @pytest.mark.parametrize("arguments", [["the river"], "the river", '["the river"]'])
+    def test_arguments_that_vanish(self, arguments: Any) -> None:
+        template = self.TEMPLATE.replace("call.function.arguments |", "(call.function.arguments if mapping else {}) |")
+        template = template.replace("mapping", "call.function.arguments is mapping")
+        said = calling()
+        said[1]["tool_calls"][0]["function"]["arguments"] = arguments
+        assert "doesn't print an answer's tool calls" in marked(template, "prefix", said)
+        assert isinstance(marked(self.TEMPLATE, "prefix", said), list)
 
     def test_without_a_header_no_prompt_is_needed(self) -> None:
         """As Mistral's, whose answers stand right behind the question."""

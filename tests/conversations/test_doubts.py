@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from teacher_logits.conversations import ChatRenderer, RendererSpec, choose_mask, log_mask_method
+from teacher_logits.conversations import ChatRenderer, RendererSpec, Unusable, choose_mask, log_mask_method
 from teacher_logits.conversations.choosing import with_mask_method
-from teacher_logits.conversations.doubts import marks_in_doubt, things_unprinted
+from teacher_logits.conversations.doubts import ends_missing, marks_in_doubt, things_unprinted
 from teacher_logits.conversations.thoughts import THINK
 from teacher_logits.conversations.unprinted import CALLS_UNPRINTED
 from teacher_logits.errors import ChatTemplateError
@@ -128,10 +128,24 @@ class TestAnotherTokenizers:
         assert not caplog.records
 
 
+class TestEnds:
+    def test_where_only_some_answers_have_one(self) -> None:
+        made = renderer(without_marks(KINDS["end when more follows"]), mask_method="prefix")
+        (doubt,) = ends_missing(made, [Conversation(0, messages("a", "b", "c", "d")), Unusable("empty")])
+        assert "no end token behind 1 of the 2 answers in the first 2 conversations" in doubt
+
+    def test_where_all_have_one_or_none(self) -> None:
+        for kind in ("prefix", "no end"):
+            made = renderer(without_marks(KINDS[kind]), mask_method="sentinel")
+            assert not list(ends_missing(made, CHATS))
+        assert not list(ends_missing(renderer(CHATML), CHATS))
+
+
 class TestUnprinted:
     FULL = (
         "{% if tools %}{{ tools | tojson }}{% endif %}" + FOR + START + "{{ m.reasoning_content or '' }}"
-        "{{ m.content or '' }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}" + END + CLOSED
+        "{{ m.content or '' }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}"
+        "{% endfor %}" + END + CLOSED
     )
     SAID = (
         Conversation(0, messages("a", "b"), [TOOL]),
@@ -153,6 +167,7 @@ class TestUnprinted:
         [
             ("{{ tools | tojson }}", "`tools`", "what it marks is without them"),
             ("{{ c.function.name }}", "`tool_calls`", "these are skipped"),
+            ("{{ c.function.arguments | tojson }}", "`tool_calls`", "these are skipped"),
             ("{{ m.reasoning_content or '' }}", "`reasoning_content`", "what it marks is without them"),
         ],
     )

@@ -164,6 +164,17 @@ def test_a_template_that_takes_parts_gets_them(tmp_path: Path) -> None:
     assert rendered(source, parted) == rendered(source, parted.replace("part.text", "part['text']")) == [PLAIN]
 
 
+@pytest.mark.parametrize("arguments", ['{"x": 1}', {"x": 1}])
+def test_calls_as_they_were_once_written(arguments: Any, tmp_path: Path) -> None:
+    """The key function_call, of which OpenAI's messages had one before tool_calls."""
+    said = calling(arguments)
+    del said[1]["tool_calls"]
+    said[1]["function_call"] = {"name": "f", "arguments": arguments}
+    assert rendered(of_rows(tmp_path, [{"messages": said}]))[0] == CALLED
+    empty = [SAID[0], {**SAID[1], "function_call": {"name": None, "arguments": None}}]
+    assert rendered(of_rows(tmp_path, [{"messages": json.dumps(empty)}])) == [PLAIN]
+
+
 class TestTurns:
     """--turns last marks the last turn of the assistant alone."""
 
@@ -187,6 +198,30 @@ class TestTurns:
         thought = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
         text = self.last([SAID[0], thought, SAID[0], thought], tmp_path, parts)
         assert text == "user=a\nassistant=(hm)-b\nuser=a\nassistant=[[(hm)]]-[[b]]\n"
+
+    def test_what_ends_a_conversation_is_no_turn(self, tmp_path: Path) -> None:
+        """A template that marks an end, which the conversation before the last answer has somewhere else."""
+        end = "{% if messages[-1].role != 'user' %}{% generation %}END{% endgeneration %}{% endif %}"
+        closing = AS_JSON + end
+        said = [*messages("a", "b"), {"role": "assistant", "content": "c"}]
+        assert self.last(said, tmp_path, closing) == "user=a\nassistant=b\nassistant=[[c]]\n[[END]]"
+        shown = self.last(calling({"x": 1}), tmp_path, closing)
+        assert shown == CALLED.replace('[[f {"x": 1}]]', 'f {"x": 1}') + "[[END]]"
+
+    def test_where_the_last_turn_begins_in_a_mark(self, tmp_path: Path) -> None:
+        """The marks take in the header, which the prompt prints, too."""
+        wide = "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}assistant={{ m.content }}"
+        wide += "{% endgeneration %}{% else %}{{ m.role }}={{ m.content }}{% endif %}\n\n{% endfor %}"
+        wide += "{% if add_generation_prompt %}assistant={% endif %}"
+        text = self.last(messages("a", "b", "c", "d"), tmp_path, wide)
+        assert text == "user=a\nassistant=b\nuser=c\n[[assistant=d]]\n"
+
+    def test_a_history_that_is_rewritten(self, tmp_path: Path) -> None:
+        shuffled = AS_JSON.replace(
+            "for m in messages", "for m in (messages if messages | length > 2 else messages[::-1])"
+        )
+        said = [SAID[0], SAID[1], {"role": "assistant", "content": "c"}]
+        assert "differently when an answer follows" in self.last(said, tmp_path, shuffled)
 
     def test_a_template_that_refuses_what_comes_before(self, tmp_path: Path) -> None:
         refusing = "{% if messages | length < 4 %}{{ raise_exception('too short') }}{% endif %}" + AS_JSON

@@ -102,6 +102,22 @@ class TestTags:
         kept = marked(said, template, mask_method="sentinel", think_tags=think_tags(None, template))
         assert kept == ["the answer<|im_end|>"]
 
+    @pytest.mark.parametrize(
+        ("tags", "answer"), [("```thinking ```", "```thinking\nhm\n```\nb"), ("**a a", "**ahm a b")]
+    )
+    def test_a_closing_tag_that_is_part_of_the_opening_one(self, tags: str, answer: str) -> None:
+        (kept,) = marked(messages("x", answer), think_tags=think_tags(tags, CHATML))
+        assert kept.strip() == "b<|im_end|>"
+
+    def test_a_tag_that_the_user_says_last(self) -> None:
+        """Where the marks begin right behind it, nobody can tell whose it is; an answer that closes none has none."""
+        template = "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}<|im_start|>{{ m.content }}"
+        template += "<|im_end|>{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}"
+        said = messages("Think. <think>", "b", "c", "d")
+        assert marked(said, template, think_tags=(THINK,)) == marked(said, template) != []
+        said[1]["content"] = "hm</think>b"
+        assert marked(said, template, think_tags=(THINK,))[0] == "b<|im_end|>"
+
     def test_tags_of_choice_alone(self) -> None:
         tags = think_tags(" <a>  </a>\n", CHATML)
         said = messages("x", "<a>hm</a>the <think>very</think> answer")
