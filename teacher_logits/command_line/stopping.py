@@ -4,16 +4,15 @@
 """
 
 import contextlib
-import os
 import signal
 import sys
-import threading
+import weakref
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-_SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
-_AGAIN_SECONDS = 0.01
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name)]
+_AGAIN_SECONDS = 0.1
 
 
 class Stopped(BaseException):
@@ -28,40 +27,46 @@ class Stopped(BaseException):
 def unwinding() -> Iterator[None]:
     """Inside, SIGINT, SIGTERM and SIGHUP raise Stopped, so that no temporary file stays; ignored ones stay ignored.
 
-    What is raised in a destructor or a callback Python reports and drops, and the program would go on: there the
-    signal is sent once more, a moment later. While Stopped is on its way, further signals don't disturb it.
+    What is raised in a destructor, a callback, or while a library written in C is imported, is dropped there or becomes
+    another error. So an alarm raises Stopped again wherever it is neither on its way nor out of the block, and an error
+    after a signal is taken for its consequence. While Stopped is on its way, further signals don't disturb it.
     """
-    on_its_way = False
-    again: threading.Timer | None = None
+    came: int | None = None
+    ended = False
+    on_its_way: weakref.ref[Stopped] | None = None
 
     def handle(number: int, _: FrameType | None) -> None:
-        nonlocal on_its_way
-        if not on_its_way:
-            on_its_way = True
-            raise Stopped(number)
+        nonlocal came
+        if came is None:
+            came = number
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, _AGAIN_SECONDS)
+        if not ended and (on_its_way is None or on_its_way() is None):
+            raise noted(Stopped(came))
 
-    def send_again(number: int) -> None:
+    def noted(stopped: Stopped) -> Stopped:
+        """The same; in `handle` a name for it would keep it alive, through its traceback, when it is dropped."""
         nonlocal on_its_way
-        on_its_way = False
-        os.kill(os.getpid(), number)  # unlike interrupt_main it ends a wait, too
+        on_its_way = weakref.ref(stopped)
+        return stopped
 
     def dropped(what: Any) -> None:
-        nonlocal again
         if not isinstance(what.exc_value, Stopped):
             told(what)
-            return
-        again = threading.Timer(_AGAIN_SECONDS, send_again, [what.exc_value.number])
-        again.daemon = True
-        again.start()
 
     told, sys.unraisablehook = sys.unraisablehook, dropped
     wanted = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield
+    except Exception as error:
+        if came is None:
+            raise
+        raise Stopped(came) from error
     finally:
-        if again is not None:
-            again.cancel()
+        ended = True
+        if came is not None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = told

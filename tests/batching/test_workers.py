@@ -1,10 +1,12 @@
 """Counting in worker processes: when it begins, that it gives the same, and how it ends when something breaks."""
 
+import multiprocessing
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,13 @@ class DiesOnArrival:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os._exit, (3,)
+
+
+class TakesHours:
+    """Keeps the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return time.sleep, (10_000,)
 
 
 class InPython:
@@ -180,6 +189,17 @@ class TestFailures:
 
         with pytest.raises(OSError, match="the disk is gone"):
             count_lengths(Broken(), np.arange(8), spec.build(), 2)  # type: ignore[arg-type]
+
+    def test_do_not_wait_for_what_is_counted(self, spec: RendererSpec) -> None:
+        class Broken(Chats):
+            def conversations(self, rows: Iterable[int]) -> Iterator[Any]:
+                if 3 in rows:
+                    raise OSError("the disk is gone")
+                return iter([Conversation(0, [{"role": TakesHours()}])])
+
+        with pytest.raises(OSError, match="the disk is gone"):
+            count_lengths(Broken(), np.arange(8), spec.build(), 2)  # type: ignore[arg-type]
+        assert not multiprocessing.active_children()
 
     def test_of_a_whole_process(self, spec: RendererSpec) -> None:
         with pytest.raises(TeacherLogitsError, match=r"worker process .* died.*--processes 0"):

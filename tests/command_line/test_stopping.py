@@ -1,11 +1,13 @@
 """Signals to the commands that have nothing to save."""
 
+import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from teacher_logits.command_line import stopping
 from teacher_logits.command_line.shell import exit_code_of
 from teacher_logits.command_line.stopping import Stopped, unwinding
 
@@ -52,6 +54,64 @@ def test_a_signal_in_a_destructor_is_not_lost(number: signal.Signals, capsys: py
         time.sleep(FAR_AWAY)
     assert stopped.value.number == number
     assert capsys.readouterr().err == ""
+
+
+def test_a_signal_that_is_swallowed_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """`import pandas` within pyarrow, for one, drops whatever is raised meanwhile."""
+    swallowed = 0
+    with pytest.raises(Stopped) as stopped, unwinding():
+        while swallowed < 3:
+            try:
+                if not swallowed:
+                    signal.raise_signal(signal.SIGTERM)
+                time.sleep(FAR_AWAY)
+            except BaseException:  # noqa: BLE001 (as such libraries do)
+                swallowed += 1
+        time.sleep(FAR_AWAY)
+    assert stopped.value.number == signal.SIGTERM and swallowed == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_signal_breaks_is_its_consequence() -> None:
+    """As where a module written in C makes an ImportError of it."""
+
+    def command() -> int:
+        with unwinding():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except BaseException as error:
+                raise ImportError("numpy failed to import") from error
+        return 0
+
+    assert exit_code_of(command) == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_clearing_away_is_not_disturbed(interrupted: bool) -> None:
+    """Not by the alarm either, where it takes longer: a `finally`, and a generator that is closed on the way."""
+    cleared: list[str] = []
+
+    def generator() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            time.sleep(5 * stopping._AGAIN_SECONDS)
+            cleared.append("generator")
+
+    def work() -> None:
+        try:
+            for _ in generator():
+                if interrupted:
+                    signal.raise_signal(signal.SIGINT)
+        finally:
+            time.sleep(5 * stopping._AGAIN_SECONDS)
+            cleared.append("finally")
+
+    with pytest.raises(Stopped) if interrupted else contextlib.nullcontext(), unwinding():
+        work()
+    assert cleared == ["generator", "finally"]
+    if hasattr(signal, "getitimer"):
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
