@@ -296,7 +296,10 @@ def test_a_source_that_moved_or_changed(output: Path, tmp_path: Path, capsys: py
 
 def test_an_unfinished_run(tiny_teacher: Path, tiny_chat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     place = Place(tiny_teacher, tiny_chat, tmp_path / "logits", tmp_path / "cache")
-    place.run(StopAfter(16), max_batch_size=1)
+    place.run(StopAfter(2), max_batch_size=1)
+    assert code_of(place.folder) == 0
+    assert capsys.readouterr().out.endswith(" 0 bytes: nothing is stored yet\n")
+    place.run(StopAfter(16), max_batch_size=1, resume=True)
     assert not place.checkpoint["complete"]
     assert code_of(place.folder) == 0
     assert "note: the run is unfinished" in capsys.readouterr().out

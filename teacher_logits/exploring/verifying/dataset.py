@@ -51,6 +51,8 @@ class Verification:
         """In a few words."""
         if not self.sound:
             return "NOT sound"
+        if not self.shards:
+            return "nothing is stored yet"
         return _SOUND_SO_FAR if self.missing_unknown else "all is sound"
 
     @property
