@@ -171,7 +171,9 @@ def _in_workers(renderer: ChatRenderer, chunks: Iterator[Chunk], processes: int)
         path = Path(folder) / "renderer"
         path.write_bytes(_packed(renderer))
         try:
-            with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(path,)) as pool:
+            with _terminal_held():  # this may start the process that clears semaphores away
+                pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(path,))
+            with pool:
                 try:
                     yield from _in_order(pool.submit, chunks, ahead=2 * processes)
                 except BaseException:  # GeneratorExit, too: whoever asked wants no more
@@ -207,13 +209,13 @@ def _packed(renderer: ChatRenderer) -> bytes:
 
 
 @contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Processes that are started here never see Ctrl+C, from their first instant on: the parent decides when to stop.
-    What comes meanwhile reaches the parent afterwards."""
+def _terminal_held() -> Iterator[None]:
+    """Processes that are started here never see Ctrl+C, nor that the terminal is gone, from their first instant on: the
+    parent decides when to stop. What comes meanwhile reaches the parent afterwards."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -240,7 +242,7 @@ def _environment_of_workers() -> Iterator[None]:
 def _in_order(submit: Callable[..., Future[Counted]], chunks: Iterator[Chunk], ahead: int) -> Iterator[Counted]:
     waiting: deque[Future[Counted]] = deque()
     for chunk in chunks:
-        with _ctrl_c_held():  # this may start a worker
+        with _terminal_held():  # this may start a worker
             waiting.append(submit(_count_in_worker, chunk))
         if len(waiting) > ahead:
             yield waiting.popleft().result()

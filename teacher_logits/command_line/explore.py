@@ -12,7 +12,7 @@ import tyro
 
 from teacher_logits.command_line.compare import Compare, CompareOutput, run_compare
 from teacher_logits.command_line.pages import Html, Report, sample_of, write_conversation, write_report
-from teacher_logits.command_line.shell import exit_code_of, place_of, quiet_libraries, say
+from teacher_logits.command_line.shell import exit_code_of, leave, place_of, quiet_libraries, say
 from teacher_logits.command_line.stopping import unwinding
 from teacher_logits.errors import FormatError, SettingsError, TeacherLogitsError
 from teacher_logits.exploring import (
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run() -> None:
     """The program. Until it has read its options, Ctrl+C ends it at once."""
-    sys.exit(main())
+    leave(main())
 
 
 def _explore(arguments: list[str] | None) -> int:

@@ -1,24 +1,16 @@
 """`python compute_lengths.py`."""
 
-import contextlib
-import os
 import signal
-import sys
 from collections.abc import Sequence
 
-from teacher_logits.command_line.shell import exit_code_of, quiet_libraries, say, set_up_reporting
+from teacher_logits.command_line.shell import exit_code_of, leave, quiet_libraries, say, set_up_reporting
 from teacher_logits.command_line.stopping import unwinding
 
 
 def run() -> None:
     """The program. Until it works on something, Ctrl+C ends it at once."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    code = main()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            stream.flush()
-    # Libraries that read a stream have threads, which can abort the interpreter while it ends, after all was right.
-    os._exit(code)
+    leave(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

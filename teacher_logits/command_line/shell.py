@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from typing import NoReturn
 
 from teacher_logits.command_line.stopping import Stopped
 from teacher_logits.errors import SettingsError, TeacherLogitsError
@@ -86,6 +87,18 @@ def exit_code_of(command: Callable[[], int], advice: str = "") -> int:
         told = f"the disk is full ({error.filename or 'of the output'})" if error.errno in _FULL else str(error)
         print(f"error: {told}. {advice}".rstrip(), file=sys.stderr)
         return 1
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, with all that was printed.
+
+    Not through the interpreter: the threads of libraries that read Parquet files can abort it while it ends, after all
+    was right.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def place_of(place: int | None, index: int | None) -> int | None:

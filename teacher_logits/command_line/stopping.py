@@ -27,21 +27,22 @@ class Stopped(BaseException):
 def unwinding() -> Iterator[None]:
     """Inside, SIGINT, SIGTERM and SIGHUP raise Stopped, so that no temporary file stays; ignored ones stay ignored.
 
-    What is raised in a destructor, a callback, or while a library written in C is imported, is dropped there or becomes
-    another error. So an alarm raises Stopped again wherever it is neither on its way nor out of the block, and an error
-    after a signal is taken for its consequence. While Stopped is on its way, further signals don't disturb it.
+    It is not raised while a module is imported: libraries written in C drop it there, make another error of it, or
+    abort. Destructors and callbacks drop it anywhere. So an alarm raises it again as long as it is neither on its way
+    nor out of the block, and an error after a signal is taken for its consequence. While Stopped is on its way, further
+    signals don't disturb it.
     """
     came: int | None = None
     ended = False
     on_its_way: weakref.ref[Stopped] | None = None
 
-    def handle(number: int, _: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal came
         if came is None:
             came = number
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, _AGAIN_SECONDS)
-        if not ended and (on_its_way is None or on_its_way() is None):
+        if not ended and (on_its_way is None or on_its_way() is None) and not _importing(frame):
             raise noted(Stopped(came))
 
     def noted(stopped: Stopped) -> Stopped:
@@ -70,3 +71,10 @@ def unwinding() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = told
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether this frame runs within an import."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None

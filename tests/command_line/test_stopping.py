@@ -1,9 +1,12 @@
 """Signals to the commands that have nothing to save."""
 
 import contextlib
+import importlib
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,7 +60,7 @@ def test_a_signal_in_a_destructor_is_not_lost(number: signal.Signals, capsys: py
 
 
 def test_a_signal_that_is_swallowed_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """`import pandas` within pyarrow, for one, drops whatever is raised meanwhile."""
+    """As by callbacks of libraries that drop whatever is raised."""
     swallowed = 0
     with pytest.raises(Stopped) as stopped, unwinding():
         while swallowed < 3:
@@ -73,17 +76,29 @@ def test_a_signal_that_is_swallowed_comes_again(capsys: pytest.CaptureFixture[st
 
 
 def test_what_a_signal_breaks_is_its_consequence() -> None:
-    """As where a module written in C makes an ImportError of it."""
+    """As where a library written in C makes another error of it."""
 
     def command() -> int:
         with unwinding():
             try:
                 signal.raise_signal(signal.SIGINT)
             except BaseException as error:
-                raise ImportError("numpy failed to import") from error
+                raise ValueError("callback failed") from error
         return 0
 
     assert exit_code_of(command) == 128 + signal.SIGINT
+
+
+def test_imports_are_not_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pandas within pyarrow drops what is raised, numpy within pandas makes an ImportError of it, torch can abort."""
+    (tmp_path / "stops_while_imported.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.5)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Stopped), unwinding():
+        importlib.import_module("stops_while_imported")
+        time.sleep(FAR_AWAY)
+    assert sys.modules.pop("stops_while_imported").whole
 
 
 @pytest.mark.parametrize("interrupted", [True, False])
