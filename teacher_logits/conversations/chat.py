@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,7 +33,7 @@ from teacher_logits.conversations.sentinel import sentinel_turns
 from teacher_logits.conversations.source import Source
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools, read_template
 from teacher_logits.conversations.thoughts import ThinkTags, think_spans, think_tags
-from teacher_logits.conversations.turns import Turn, TurnEnds, departs_at, require_whole_tokens, turn_ends
+from teacher_logits.conversations.turns import Turn, TurnEnds, answers_in, require_whole_tokens, turn_ends
 from teacher_logits.conversations.unprinted import CALLS_UNPRINTED, calls_vanish
 from teacher_logits.errors import ChatTemplateError, TeacherError
 from teacher_logits.records import Conversation, Example, Int64
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 BY_MARKS = "template"
 """The mask method that takes the template's own markers."""
-DERIVED: Mapping[str, Callable[[ChatTemplate, TurnEnds, Messages, Tools, str], list[Turn]]] = {
+DERIVED: Mapping[str, Callable[[ChatTemplate, TurnEnds, Messages, Tools, str, bool], list[Turn]]] = {
     "prefix": prefix_turns,
     "sentinel": sentinel_turns,
 }
@@ -104,7 +104,7 @@ class ChatRenderer:
             try:
                 if isinstance(conversation, Unusable):
                     raise conversation
-                rendered.append((conversation, *self._text_and_turns(conversation)))
+                rendered.append((conversation, *self.turns(conversation)))
                 places.append(place)
                 results.append(Unusable())
             except Unusable as reason:
@@ -127,7 +127,7 @@ class ChatRenderer:
 
     def look(self, conversation: Conversation) -> MarkedConversation:
         """The conversation as the teacher sees it, token by token. Raises Unusable where there is nothing to see."""
-        text, _ = self._text_and_turns(conversation)
+        text, _ = self.turns(conversation)
         (example,) = self.render([conversation])
         if isinstance(example, Unusable):
             raise example
@@ -139,50 +139,48 @@ class ChatRenderer:
         pieces = [text[max(first, 0) : max(first, past)] for first, past in zip(offsets[:, 0], begins, strict=True)]
         return MarkedConversation(pieces, marked, roles_of(pieces, conversation.messages))
 
-    def _text_and_turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
-        """The rendered text and the characters in it that are the assistant's, in the turns that count."""
-        text, turns = self.all_turns(conversation)
-        if self.spec.turns == "all":
-            return text, turns
-        if self.ends is not None:  # then each turn is one message's
-            return text, turns[-1:]
-        begin = self._begin_of_last(conversation, text, turns)
-        return text, [turn for turn in turns if turn.past > begin]
+    def turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
+        """The rendered text and the characters in it that are the assistant's, in the turns that count. Raises
+        Unusable."""
+        last_alone = self.spec.turns == "last"
+        if self.ends is not None:
+            messages, text = self._printed(conversation)
+            derive = DERIVED[self.spec.mask_method]
+            return text, derive(self.template, self.ends, messages, conversation.tools, text, last_alone)
+        text, turns = self.marked(conversation)
+        return text, self._of_last(conversation, text, turns) if last_alone else turns
 
-    def _begin_of_last(self, conversation: Conversation, text: str, turns: Sequence[Turn]) -> int:
-        """The character of the text where the assistant's last message begins, or between what is marked of it and of
-        the ones before. Raises Unmarkable where that can't be told."""
-        messages = self._messages(conversation)
-        last = max((place for place, each in enumerate(messages) if each.get("role") == "assistant"), default=0)
-        if not any(each.get("role") == "assistant" for each in messages[:last]):
-            return 0
-        prompted = self.template.render(messages[:last], conversation.tools, prompt=True)
-        if text.startswith(prompted):
-            return len(prompted)
-        # Behind a tool's result, or another answer, a prompt may be printed that the answer doesn't have.
-        before = self.template.render(messages[:last], conversation.tools)
-        begin = departs_at(before, text)
-        said = [str(each.get("content") or "").strip() for each in messages[:last]]
-        if any(each and each in before[begin:] for each in said) or any(
-            turn.first < begin < turn.past for turn in turns
-        ):
+    def _of_last(self, conversation: Conversation, text: str, turns: list[Turn]) -> list[Turn]:
+        """What is marked of the assistant's last message: all that isn't marked already in the conversation before it,
+        but for what marks the end of that. Raises Unmarkable where this can't be told."""
+        *others, last = answers_in(conversation.messages, last_alone=False) or [0]
+        if not others:
+            return turns
+        before, already = self.marked(replace(conversation, messages=conversation.messages[:last]))
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(already, turns, strict=False)))
+        gone, new = already[same:], turns[same:]
+        upto = gone[0].first if gone else already[-1].past if already else 0
+        if before[:upto] != text[:upto] or (gone and new and new[0].first <= upto):
             raise Unmarkable("the template prints a conversation differently when an answer follows")
-        return begin
+        return new
 
     def text(self, conversation: Conversation) -> str:
         """The conversation as the teacher sees it. Raises Unusable where the template refuses it."""
         return self.template.render(self._messages(conversation), conversation.tools)
 
-    def all_turns(self, conversation: Conversation) -> tuple[str, list[Turn]]:
-        """The rendered text and the characters in it that are the assistant's, in all turns. Raises Unusable."""
+    def marked(self, conversation: Conversation) -> tuple[str, list[Turn]]:
+        """The rendered text and the characters in it that the template's own marks hold. Raises Unusable."""
+        messages, text = self._printed(conversation)
+        spans = spans_in_brackets(self._bracketed.render(messages, conversation.tools), text)
+        return text, [Turn(first, past) for first, past in spans]
+
+    def _printed(self, conversation: Conversation) -> tuple[Messages, str]:
+        """The messages as the template takes them, and their text. Raises Unusable."""
         messages, tools = self._messages(conversation), conversation.tools
         text = self.template.render(messages, tools)
         if has_calls(messages) and calls_vanish(lambda said: self.template.render(said, tools), messages):
             raise Unusable(CALLS_UNPRINTED)
-        if self.ends is not None:
-            return text, DERIVED[self.spec.mask_method](self.template, self.ends, messages, tools, text)
-        spans = spans_in_brackets(self._bracketed.render(messages, tools), text)
-        return text, [Turn(first, past) for first, past in spans]
+        return messages, text
 
     def _messages(self, conversation: Conversation) -> Messages:
         """The messages as the template takes them."""

@@ -82,7 +82,7 @@ def with_mask_method(
         return spec
     methods = list(DERIVED) if mask_source == "auto" else [mask_source]
     trials = [_try(spec, tokenizer, method, first) for method in methods]
-    best = max(trials, key=lambda trial: (trial.usable, trial.plain))  # the first of equals
+    best = max(trials, key=lambda trial: (len(trial.usable), trial.plain))  # the first of equals
     if best.refusals and not best.usable:
         methods_by_reason: dict[str, list[str]] = {}
         for trial in trials:
@@ -93,6 +93,16 @@ def with_mask_method(
             "0 assistant tokens: the chat template has no {% generation %} markers to go by, and they can't be told "
             f"from what it prints ({reasons}). {MARK_IT}"
         )
+    for trial in trials:
+        more = len(trial.usable - best.usable)
+        if more:
+            log.warning(
+                "%d of the first %d conversations, which are skipped, could be used with --mask-source %s, but then "
+                "others could not: a run goes one way for all. A template with {%% generation %%} marks takes both",
+                more,
+                len(first),
+                trial.method,
+            )
     return replace(spec, mask_method=best.method)
 
 
@@ -111,6 +121,13 @@ def log_mask_method(renderer: ChatRenderer) -> None:
         )
     if renderer.ends is not None and not renderer.ends.ids:
         log.warning(NO_END)
+    if renderer.ends is not None and method == "sentinel" and renderer.ends.header:
+        log.warning(
+            "between its generation prompt and an answer the chat template prints %r, which is not extracted: a "
+            "student doesn't learn to write it. A template with {%% generation %%} marks round it can be passed with "
+            "--chat-template FILE",
+            renderer.ends.header,
+        )
 
 
 @dataclass(frozen=True)
@@ -118,8 +135,8 @@ class _Trial:
     """What a method makes of the first conversations."""
 
     method: str
-    usable: int
-    """Of the first conversations."""
+    usable: frozenset[int]
+    """Places among the first conversations."""
     plain: int
     """Of `_PLAIN`."""
     refusals: list[Unusable]
@@ -144,7 +161,7 @@ def _try(
         refusals += [each for each in plain if isinstance(each, Unusable)]
     return _Trial(
         method,
-        sum(isinstance(each, Example) for each in found),
+        frozenset(place for place, each in enumerate(found) if isinstance(each, Example)),
         sum(isinstance(each, Example) for each in plain),
         refusals,
     )

@@ -81,7 +81,7 @@ def thoughts_not_found(renderer: ChatRenderer, first: Sequence[Conversation | Un
         if isinstance(conversation, Conversation):
             with suppress(Unusable):
                 tried = True
-                if any(renderer.thoughts(conversation, *renderer.all_turns(conversation))):
+                if any(renderer.thoughts(conversation, *renderer.turns(conversation))):
                     return
     if tried and renderer.spec.think_tags:
         yield (
@@ -98,7 +98,7 @@ def ends_missing(renderer: ChatRenderer, first: Sequence[Conversation | Unusable
     for conversation in first:
         if isinstance(conversation, Conversation):
             with suppress(Unusable):
-                turns += renderer.all_turns(conversation)[1]
+                turns += renderer.turns(conversation)[1]
     without = sum(turn.end is None for turn in turns)
     if without:
         yield (
@@ -172,7 +172,7 @@ def _marked(renderer: ChatRenderer, roles: Sequence[str]) -> _Marked | None:
     messages = [{"role": role, "content": word} for role, word in zip(roles, words, strict=True)]
     for tools in (None, PROBE_TOOLS):
         try:
-            text, turns = renderer.all_turns(Conversation(0, messages, tools))
+            text, turns = renderer.marked(Conversation(0, messages, tools))
         except Unusable:
             continue
         inside = np.zeros(len(text), np.bool_)

@@ -17,6 +17,7 @@ from teacher_logits.conversations.template import ChatTemplate, Messages, Tools
 from teacher_logits.conversations.turns import (
     Turn,
     TurnEnds,
+    answers_in,
     as_printed,
     assistant_text,
     departs_at,
@@ -41,16 +42,21 @@ class _Whole(NamedTuple):
     printed: str
 
 
-def prefix_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, tools: Tools, text: str) -> list[Turn]:
-    """The turns of a conversation whose rendering is `text`. Raises Unmarkable where they can't be told."""
-    beside = next((keys for keys in _BESIDE if prints_nothing_beside(template, messages, tools, text, keys)), None)
+def prefix_turns(
+    template: ChatTemplate, ends: TurnEnds, messages: Messages, tools: Tools, text: str, last_alone: bool
+) -> list[Turn]:
+    """The turns of a conversation whose rendering is `text`, or the last of them alone. Raises Unmarkable where they
+    can't be told."""
+    places = answers_in(messages, last_alone)
+    beside = next(
+        (keys for keys in _BESIDE if prints_nothing_beside(template, messages, tools, text, places, keys)), None
+    )
     if beside is None:
         raise Unmarkable("an answer has more than its content, thoughts of its own and tool calls")
     turns: list[Turn] = []
     wholes: list[_Whole] = []
-    for place, message in enumerate(messages):
-        if message.get("role") != "assistant":
-            continue
+    for place in places:
+        message = messages[place]
         is_last = place == len(messages) - 1
         before = template.render(messages[:place], tools, prompt=True)
         upto = text if is_last else template.render(messages[: place + 1], tools)

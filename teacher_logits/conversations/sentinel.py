@@ -12,6 +12,7 @@ from teacher_logits.conversations.template import ChatTemplate, Messages, Tools
 from teacher_logits.conversations.turns import (
     Turn,
     TurnEnds,
+    answers_in,
     as_printed,
     assistant_text,
     departs_at,
@@ -22,13 +23,15 @@ _SHOWN = 40
 """Characters that are shown of what departs."""
 
 
-def sentinel_turns(template: ChatTemplate, ends: TurnEnds, messages: Messages, tools: Tools, text: str) -> list[Turn]:
-    """The turns of a conversation whose rendering is `text`. Raises Unmarkable where they can't be told."""
-    if not prints_nothing_beside(template, messages, tools, text):
+def sentinel_turns(
+    template: ChatTemplate, ends: TurnEnds, messages: Messages, tools: Tools, text: str, last_alone: bool
+) -> list[Turn]:
+    """The turns of a conversation whose rendering is `text`, or the last of them alone. Raises Unmarkable where they
+    can't be told."""
+    places = answers_in(messages, last_alone)
+    if not prints_nothing_beside(template, messages, tools, text, places):
         raise Unmarkable("an answer has more than its content, such as tool calls or thoughts of their own")
-    answers = {
-        place: assistant_text(message) for place, message in enumerate(messages) if message.get("role") == "assistant"
-    }
+    answers = {place: assistant_text(messages[place]) for place in places}
     said = str(messages)
     word = next(each for number in count() if (each := f"qzx{number}v") not in text and each not in said)
     replaced = [

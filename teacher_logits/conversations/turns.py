@@ -53,6 +53,8 @@ class TurnEnds:
     """All that is printed behind an answer that nothing follows."""
     prompt: str
     """What begins an answer to a question."""
+    header: str
+    """What stands between that and the answer, without white space around it."""
     ids: Mapping[str, int]
     """Of these tokens."""
     not_tokens: tuple[str, ...] = ()
@@ -99,16 +101,18 @@ def turn_ends(template: ChatTemplate, tokenizer: "PreTrainedTokenizerFast") -> T
     stops = last is not None and eos in ids and tail.lstrip()[len(last) :].startswith(eos)
     stop = eos if stops else None
     own = {token: ids[token] for token in (last, between, stop) if token is not None}
-    return TurnEnds(last, between, stop, tail, _prompt(template, user, tools), own, tuple(not_tokens))
+    return TurnEnds(last, between, stop, tail, *_prompt(template, user, tools, before), own, tuple(not_tokens))
 
 
-def _prompt(template: ChatTemplate, question: dict[str, Any], tools: Tools) -> str:
-    """What the template prints behind a question to begin an answer; '' where it prints nothing, or refuses that."""
+def _prompt(template: ChatTemplate, question: dict[str, Any], tools: Tools, before: str) -> tuple[str, str]:
+    """What the template prints behind a question to begin an answer, and what follows that `before` the answer; '' each
+    where it prints nothing, or refuses that."""
     with suppress(Unusable):
         asked, prompted = (template.render([question], tools, prompt=prompt) for prompt in (False, True))
-        if prompted.startswith(asked):
-            return prompted[len(asked) :]
-    return ""
+        prompt = prompted[len(asked) :] if prompted.startswith(asked) else ""
+        if prompt:
+            return prompt, before[len(prompted) :].strip() if before.startswith(prompted) else ""
+    return "", ""
 
 
 def require_end_is_token(behind: str, tokenizer: "PreTrainedTokenizerFast") -> None:
@@ -211,11 +215,22 @@ def assistant_text(message: Mapping[str, Any]) -> str:
     return str(content)
 
 
+def answers_in(messages: Messages, last_alone: bool) -> list[int]:
+    """The places of the assistant's messages, or of the last of them alone."""
+    places = [place for place, message in enumerate(messages) if message.get("role") == "assistant"]
+    return places[-1:] if last_alone else places
+
+
 def prints_nothing_beside(
-    template: ChatTemplate, messages: Messages, tools: Tools, text: str, kept: Collection[str] = ()
+    template: ChatTemplate,
+    messages: Messages,
+    tools: Tools,
+    text: str,
+    places: Collection[int],
+    kept: Collection[str] = (),
 ) -> bool:
-    """Whether the assistant's messages print nothing but their content and what they hold under the `kept` keys."""
-    bare = [_bare(message, kept) if message.get("role") == "assistant" else message for message in messages]
+    """Whether the messages at these places print nothing but their content and what they hold under the `kept` keys."""
+    bare = [_bare(message, kept) if place in places else message for place, message in enumerate(messages)]
     try:
         return bare == messages or template.render(bare, tools) == text
     except Unusable:  # it can't do without what is beside the content

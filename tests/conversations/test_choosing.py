@@ -116,6 +116,27 @@ class TestSaid:
         log_mask_method(ChatRenderer(RendererSpec("m", None, False, KINDS["prefix"], None), TOKENIZER))
         assert "--mask-source template" in caplog.text and "WARNING" not in caplog.text
 
+    def test_what_the_other_way_could_use(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A template that prints empty thoughts before an answer without any, as Qwen3's does."""
+        thoughts = (
+            "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% else %}<think></think>{% endif %}"
+        )
+        template = without_marks(turn(HEADER + thoughts, "{{ m.content }}<|im_end|>"))
+        (thinking,) = messages("a", "b")[1:]
+        mixed = [*CHATS * 2, Conversation(2, [*messages("a"), {**thinking, "reasoning_content": "hm"}])]
+        assert chosen(template, first=mixed) == "sentinel"
+        assert (
+            "1 of the first 3 conversations, which are skipped, could be used with --mask-source prefix" in caplog.text
+        )
+        caplog.clear()
+        assert chosen(template, first=CHATS) == "sentinel" and not caplog.records
+
+    @pytest.mark.parametrize(("kind", "header"), [("channel", "final:"), ("no prompt", ""), ("prefix", "")])
+    def test_a_header_that_is_not_marked(self, kind: str, header: str, caplog: pytest.LogCaptureFixture) -> None:
+        spec = RendererSpec("m", None, False, without_marks(KINDS[kind]), None, mask_method="sentinel")
+        log_mask_method(ChatRenderer(spec, TOKENIZER))
+        assert (f"prints {header!r}, which is not extracted" in caplog.text) == bool(header) == bool(caplog.records)
+
     def test_what_looks_wrong(self, caplog: pytest.LogCaptureFixture) -> None:
         template = without_marks(KINDS["no end"]).replace("<|im_start|>", "<|user|>")
         log_mask_method(ChatRenderer(RendererSpec("m", None, False, template, None, mask_method="sentinel"), TOKENIZER))

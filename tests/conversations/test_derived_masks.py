@@ -1,6 +1,7 @@
 """Masks of templates without marks: what they mark is what marks would, or nothing."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,10 +20,12 @@ from tests.tiny import END_OF_TEXT, TURN_END, TURN_START, messages, tiny_tokeniz
 TOKENIZERS = {nfc: tiny_tokenizer(nfc=nfc) for nfc in (False, True)}
 METHODS = ("prefix", "sentinel")
 CHATML = without_marks(KINDS["prefix"])
+TURNS: tuple[Literal["all", "last"], ...] = ("all", "last")
 OF_MARKED = {
-    (kind, nfc): ChatRenderer(RendererSpec("m", None, False, template, None), tokenizer)
+    (kind, nfc, turns): ChatRenderer(RendererSpec("m", None, False, template, None, turns=turns), tokenizer)
     for kind, template in KINDS.items()
     for nfc, tokenizer in TOKENIZERS.items()
+    for turns in TURNS
 }
 
 
@@ -32,10 +35,11 @@ def renderer(template: str, method: str, nfc: bool = False, **options: Any) -> C
 
 
 DERIVED = {
-    (kind, method, nfc): renderer(without_marks(template), method, nfc)
+    (kind, method, nfc, turns): renderer(without_marks(template), method, nfc, turns=turns)
     for kind, template in KINDS.items()
     for method in METHODS
     for nfc in TOKENIZERS
+    for turns in TURNS
 }
 
 
@@ -52,6 +56,18 @@ def calling(content: str | None = "") -> list[dict[str, Any]]:
 def result(made: ChatRenderer, said: list[dict[str, Any]], tools: Any = None) -> Example | Unusable:
     (found,) = made.render([Conversation(0, said, tools)])
     return found
+
+
+def last_turn(kind: str, nfc: bool, said: list[dict[str, Any]]) -> Example | Unusable:
+    """What the last block of marks holds: in these templates, that of the assistant's last message."""
+    made, conversation = OF_MARKED[kind, nfc, "all"], Conversation(0, said)
+    (found,) = made.render([conversation])
+    if isinstance(found, Unusable):
+        return found
+    text, turns = made.marked(conversation)
+    ends = np.array([past for _, past in made.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]])
+    behind = ends[found.positions] > turns[-1].first
+    return replace(found, positions=found.positions[behind]) if behind.any() else Unusable("none in it")
 
 
 def marked(template: str, method: str, said: list[dict[str, Any]], **options: Any) -> list[str] | str:
@@ -95,23 +111,27 @@ class TestAgainstMarks:
         self.require_same_or_nothing(kind, turns, nfc)
 
     def require_same_or_nothing(self, kind: str, said: list[dict[str, Any]], nfc: bool) -> None:
-        truth = result(OF_MARKED[kind, nfc], said)
-        for method in METHODS:
-            found = result(DERIVED[kind, method, nfc], said)
-            if isinstance(found, Unusable):
-                continue
-            assert isinstance(truth, Example)
-            assert found.input_ids.tolist() == truth.input_ids.tolist()
-            ids, positions = found.input_ids.tolist(), set(found.positions.tolist())
-            extra = [TOKENIZERS[nfc].decode(ids[at]) for at in sorted(set(truth.positions.tolist()) ^ positions)]
-            # Where a message is stripped or joined by white space, only that may be told apart otherwise.
-            assert not "".join(extra).strip(), extra
+        for turns in TURNS:
+            truth = result(OF_MARKED[kind, nfc, turns], said)
+            found = [result(DERIVED[kind, method, nfc, turns], said) for method in METHODS]
+            if turns == "last":  # marks may not tell the last turn where prefixes or the sentinel do
+                found = [truth, *found]
+                truth = last_turn(kind, nfc, said)
+            for one in found:
+                if isinstance(one, Unusable):
+                    continue
+                assert isinstance(truth, Example)
+                assert one.input_ids.tolist() == truth.input_ids.tolist()
+                ids, positions = one.input_ids.tolist(), set(one.positions.tolist())
+                extra = [TOKENIZERS[nfc].decode(ids[at]) for at in sorted(set(truth.positions.tolist()) ^ positions)]
+                # Where a message is stripped or joined by white space, only that may be told apart otherwise.
+                assert not "".join(extra).strip(), extra
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_plain_conversations_by_one_at_least(self, kind: str) -> None:
         said = messages("What?", "the answer", "why", "the answer", "é", "the town\nis small 🙂", system="Be kind.")
-        truth = result(OF_MARKED[kind, False], said)
-        found = [result(DERIVED[kind, method, False], said) for method in METHODS]
+        truth = result(OF_MARKED[kind, False, "all"], said)
+        found = [result(DERIVED[kind, method, False, "all"], said) for method in METHODS]
         assert isinstance(found[1], Example), "the sentinel can do all of these"
         for one in found:
             if isinstance(one, Example):
@@ -119,7 +139,7 @@ class TestAgainstMarks:
 
     def test_which_can_be_told_by_prefixes(self) -> None:
         said = messages("What?", "the answer", "why", "the bridge")
-        told = {kind for kind in KINDS if isinstance(result(DERIVED[kind, "prefix", False], said), Example)}
+        told = {kind for kind in KINDS if isinstance(result(DERIVED[kind, "prefix", False, "all"], said), Example)}
         assert told == {"prefix", "stripped", "space before the end", "end of text", "end when more follows", "parts"}
 
 
@@ -237,7 +257,10 @@ class TestTraps:
         said = messages("a", "<think>hm</think>b", "c", "<think>so</think>d")
         assert "differently when more follows" in marked(template, "prefix", said)
         assert "differently for what it says" in marked(template, "sentinel", said)
-        assert by_both(template, said[2:]) == ["<think>so</think>d<|im_end|>"]
+        last = ["<think>so</think>d<|im_end|>"]
+        assert by_both(template, said[2:]) == last
+        for method in METHODS:
+            assert marked(template, method, said, turns="last") == last, "what stands before it isn't asked for"
 
 
 class TestMoreThanContent:
@@ -285,8 +308,7 @@ class TestMoreThanContent:
         found = [(content or "") + "<tool>the town{}</tool><|im_end|>", "the end<|im_end|>"]
         assert marked(template, "prefix", said) == found
         assert marked(template, "prefix", said, turns="last") == found[1:]
-        for turns in ("all", "last"):
-            assert isinstance(marked(template, "sentinel", said, turns=turns), str), "the reason why there is none"
+        assert marked(template, "sentinel", said, turns="last") == found[1:]
         assert "more than its content" in marked(template, "sentinel", said), "whatever the content is"
         for method in METHODS:
             assert "doesn't print an answer's tool calls" in marked(CHATML, method, said)

@@ -130,7 +130,27 @@ def test_draws_stand_behind_the_nucleus(made: Made, sample: dict[str, Any]):
     assert set(colours[: len(entry.nucleus)]) <= {theme.nucleus, theme.marked}
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert legend[0].startswith(f"nucleus: {len(entry.nucleus)} tokens, {share_text(entry.mass(1))}")
-    assert legend[1].startswith(f"drawn from the rest: {len(drawn)} tokens")
+    assert f": {len(drawn)} tokens, which have " in legend[1] and legend[1].startswith("drawn from the other ")
+
+
+def test_what_is_told_of_a_choice_fits(sample: dict[str, Any]):
+    """Of the largest nucleus of a conversation far on, too."""
+    size = 100
+    logits = np.full(size, np.float32(np.log(0.95 / size)))
+    far = {
+        "index": 123_456_789,
+        "num_tokens": 1,
+        "positions": np.array([131_071]),
+        "top_indices": [np.arange(size)],
+        "top_logits_quantized": [np.full(size, 65535, np.uint16)],
+        "top_min": logits[:1] - 1,
+        "top_max": logits[:1],
+        "logsumexp": np.zeros(1, np.float32),
+    }
+    figure = plot_logit_distribution({key: far.get(key) for key in sample if key in far}, 0, k=20)
+    figure.draw_without_rendering()
+    (told,) = [text for text in figure.axes[0].texts if "first 20 shown" in text.get_text()]
+    assert told.get_window_extent().x1 < figure.bbox.x1
 
 
 def test_sizes_along_the_conversation(made: Made, sample: dict[str, Any]):
@@ -157,6 +177,11 @@ def test_turns_are_apart(sample: dict[str, Any]):
         assert (shade.get_x(), shade.get_x() + shade.get_width()) == gap
 
 
+def filled(count: Any) -> list[int]:
+    """Bins with at least ten entries, or with as many as there are turns."""
+    return [place for place, entries in enumerate(count) if entries >= min(10, count[0])]
+
+
 def test_analysis_of_sizes(made: Made):
     stats = analyze_nucleus_sizes(made.folder, per_sample=True, per_position=True)
     shares, cumulative, by_place, by_sample = plot_nucleus_size_analysis(stats).axes
@@ -168,8 +193,9 @@ def test_analysis_of_sizes(made: Made):
     assert sum(bar.get_height() for bar in by_sample.patches) == stats.conversations
     assert stats.per_position is not None
     x, means = by_place.lines[1].get_data()
-    np.testing.assert_allclose(means, stats.per_position.mean[: len(means)])
-    assert x[0] == 1
+    shown = filled(stats.per_position.count)
+    np.testing.assert_allclose(means, stats.per_position.mean[shown])
+    assert x.tolist() == (stats.per_position.first[shown] + 1).tolist() and x[0] == 1
     assert len(plot_nucleus_size_analysis(analyze_nucleus_sizes(made.folder)).axes) == 2
 
 
@@ -183,11 +209,20 @@ def test_entropies(made: Made, sample: dict[str, Any]):
     stats = compute_dataset_stats(made.folder)
     (ax,) = plot_entropy_along_position(stats).axes
     x, y = ax.lines[0].get_data()
-    np.testing.assert_allclose(y, stats.entropy_by_position.lowest[: len(y)] / np.log(2))
-    assert x.tolist() == (stats.entropy_by_position.first[: len(x)] + 1).tolist()
+    shown = filled(stats.entropy_by_position.count)
+    np.testing.assert_allclose(y, stats.entropy_by_position.lowest[shown] / np.log(2))
+    assert x.tolist() == (stats.entropy_by_position.first[shown] + 1).tolist()
     (nats,) = ax.child_axes
     ax.figure.draw_without_rendering()
     assert nats.get_ylim()[1] == pytest.approx(ax.get_ylim()[1] * np.log(2))
+
+
+def test_of_few_conversations_the_first_places_are_shown_too(made: Made):
+    found = compute_dataset_stats(made.folder)
+    count = np.minimum(found.entropy_by_position.count, 4)
+    few = replace(found, entropy_by_position=replace(found.entropy_by_position, count=count))
+    places = plot_entropy_along_position(few).axes[0].lines[0].get_xdata()
+    assert places.tolist() == (found.entropy_by_position.first[count == 4] + 1).tolist() and places[0] == 1
 
 
 @pytest.mark.parametrize("rising", [False, True])

@@ -78,8 +78,8 @@ def plot_logit_distribution(
     ax.set_xlabel("probability")
     _logit_axis(ax, colours, float(sample["logsumexp"][entry]))
     more = f", the first {len(shown.ids)} shown" if len(shown.ids) < len(nucleus.ids) else ""
-    told = f"{_what(sample, entry)}: nucleus of {_tokens(nucleus)}, {share_text(nucleus.mass)} of the probability{more}"
-    headline(ax, colours, "What the teacher expected", [told, *_story(sample, entry, labels, nucleus)], room=34)
+    told = [_what(sample, entry), f"nucleus of {_tokens(nucleus)}, {share_text(nucleus.mass)} of the probability{more}"]
+    headline(ax, colours, "What the teacher expected", [*told, *_story(sample, entry, labels, nucleus)], room=34)
     return ax.figure
 
 
@@ -114,8 +114,8 @@ def plot_nucleus_vs_sampled(
     ax.grid(False, axis="x")
     told = [
         f"nucleus: {_tokens(nucleus)}, {share_text(nucleus.mass)}{_cut(nucleus)}",
-        f"drawn from the rest: {_tokens(drawn)}, {share_text(drawn.mass)} of its "
-        f"{share_text(max(0.0, 1 - nucleus.mass))}{_cut(drawn)}",
+        f"drawn from the other {share_text(max(0.0, 1 - nucleus.mass))}: {_tokens(drawn)}, which have "
+        f"{share_text(drawn.mass)}{_cut(drawn)}",
     ]
     patches = viz_library("matplotlib.patches")
     swatches = zip((colours.nucleus, colours.sampled), told, strict=True)

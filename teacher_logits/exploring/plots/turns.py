@@ -11,7 +11,7 @@ from teacher_logits.exploring.plots.style import Theme
 from teacher_logits.records import Float64, Int64
 
 _FEWEST = 10
-"""Entries of a bin that are enough for a mean; smaller bins are left out where there are larger ones."""
+"""Entries of a bin that are enough for a mean; of few conversations, one of each is."""
 
 
 def places_of(sample: Sample) -> Int64:
@@ -53,9 +53,8 @@ def gap_note(sample: Sample) -> str:
 
 
 def well_filled(count: Int64) -> Any:
-    """[B] which bins to show."""
-    enough = count >= _FEWEST
-    return enough if enough.any() else count > 0
+    """[B] which bins to show. The first one holds the first token of each conversation's turns."""
+    return count >= max(1, min(_FEWEST, int(count[:1].sum())))
 
 
 def place_axis(ax: Any, places: Int64) -> None:
