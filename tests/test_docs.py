@@ -19,7 +19,7 @@ ELSEWHERE = {"--help", "--index", "--extra", "--json", "--source"}
 ELSEWHERE |= {"--conversations", "--rows", "--repeats", "--entries", "--threads", "--tokens"}
 ELSEWHERE |= {"--shards", "--large-tokens", "--signal"}
 ELSEWHERE |= {"--templates", "--tokenizer", "--show", "--retokenize"}
-ELSEWHERE |= {"--place", "--position", "--theme", "--verify"}
+ELSEWHERE |= {"--position", "--theme", "--verify"}
 ELSEWHERE |= {"--kills", "--only", "--random", "--times"}
 """Options of other commands that the pages name."""
 

@@ -71,7 +71,7 @@ class Plots:
 
     output_dir: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FOLDER")]
     """The folder for the files; it is made where it isn't there."""
-    place: Annotated[int | None, tyro.conf.arg(metavar="PLACE")] = None
+    place: Annotated[int | None, tyro.conf.Positional, tyro.conf.arg(metavar="PLACE")] = None
     """Which row is the conversation: 0 is the first, and by default the one drawn."""
     index: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Instead of a place, the conversation's number in the source dataset."""

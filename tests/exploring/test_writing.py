@@ -63,7 +63,7 @@ def test_stats_without_a_tokenizer(copy: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(
     ("arguments", "place", "entry"),
-    [([], 0, None), (["--index", "123"], 1, 2), (["--place", "2"], 2, -1)],
+    [([], 0, None), (["--index", "123"], 1, 2), (["2"], 2, -1)],
 )
 def test_plots(
     made: Made,
