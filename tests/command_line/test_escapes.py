@@ -104,3 +104,14 @@ def test_what_a_dataset_says_of_its_run(tmp_path: Path, capsys: pytest.CaptureFi
     assert explore.main([str(made.folder), "show"]) == 0
     shown = capsys.readouterr()
     assert f"The tokenizer of {tmp_path}/{SHOWN} is not the one" in shown.err and "\x1b" not in shown.err
+
+
+@pytest.mark.parametrize("program", [lengths.main, extract.main])
+def test_an_option_that_is_not_utf8(
+    program: Callable[[list[str]], int], teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_jsonl(tmp_path / "rows.jsonl", [{"question": "a", "answer": "b"}])
+    given = ["--model", str(teacher), "--dataset", str(data), "--output", str(tmp_path / "o")]
+    assert program([*given, "--system-prompt", "a\udcff"]) == 2
+    assert capsys.readouterr().err == "error: --system-prompt is 'a\\udcff'; expected text in UTF-8.\n"
+    assert not (tmp_path / "o").exists()
