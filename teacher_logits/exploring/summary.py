@@ -74,7 +74,7 @@ def summary_text(summary: DatasetSummary) -> str:
         ["model", summary.model or "unknown"],
         ["dataset", summary.dataset or "unknown"],
         ["complete", complete[summary.complete]],
-        ["rows", f"{summary.rows:,} in {summary.shards:,} shards"],
+        ["rows", f"{summary.rows:,} in {summary.shards:,} shard{'s' * (summary.shards != 1)}"],
         ["tokens", f"{summary.tokens:,}"],
         ["size", _size(summary)],
     ]
