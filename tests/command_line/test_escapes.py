@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from teacher_logits.command_line import explore, extract, lengths
 from teacher_logits.command_line.shell import exit_code_of, say, set_up_reporting
 from teacher_logits.conversations.looking import MarkedConversation
 from teacher_logits.errors import DatasetError
+from teacher_logits.extraction.preview import MaskPreview
 from tests.exploring.made import made_dataset
 from tests.tiny import messages, save_teacher, write_jsonl
 
@@ -64,6 +66,11 @@ def test_results(capsys: pytest.CaptureFixture[str]) -> None:
 def test_marked_conversations_that_are_painted() -> None:
     seen = MarkedConversation(["a", STEERING], np.array([False, True]), ["user", "assistant"])
     assert seen.painted(lambda text, kind: f"\x1b[1m{text}") == f"\x1b[1ma\x1b[1m{SHOWN}"
+
+
+def test_reasons_beside_them() -> None:
+    shown = MaskPreview("template", 0.5, 1, Counter({STEERING: 1}), []).text()
+    assert shown.endswith(f"1 of them can't be used: {SHOWN}")
 
 
 @pytest.mark.parametrize("program", [lengths.main, extract.main])
