@@ -20,7 +20,7 @@ FLOORS = {
     3: {"conversations", "teacher", "sampling", "codec"},
     2: {"files", "progress"},
     1: {"records", "settings"},
-    0: {"errors", "version"},
+    0: {"errors", "printable", "version"},
 }
 """A room imports rooms of lower floors only; rooms on one floor never see each other."""
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

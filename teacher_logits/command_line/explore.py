@@ -3,6 +3,7 @@
 
 import dataclasses
 import io
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import tyro
 
 from teacher_logits.command_line.compare import Compare, CompareOutput, run_compare
 from teacher_logits.command_line.pages import Html, Report, sample_of, write_conversation, write_report
-from teacher_logits.command_line.shell import exit_code_of, leave, place_of, quiet_libraries, say
+from teacher_logits.command_line.shell import exit_code_of, leave, place_of, quiet_libraries, say, set_up_reporting
 from teacher_logits.command_line.stopping import unwinding
 from teacher_logits.errors import FormatError, SettingsError, TeacherLogitsError
 from teacher_logits.exploring import (
@@ -128,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that can't show a character shows its escape instead of ending the program.
         sys.stdout.reconfigure(errors="backslashreplace")
+    set_up_reporting(logging.WARNING)
     return exit_code_of(lambda: _explore(arguments))
 
 
@@ -156,7 +158,7 @@ def _run(options: Explore | VerifyOutput | CompareOutput) -> int:
             return _verify(options)
         case CompareOutput():
             return run_compare(options)
-    say(_answer(options), result=True)
+    say(_answer(options), result=True, coloured=isinstance(options.command, Show))
     return 0
 
 

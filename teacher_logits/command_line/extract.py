@@ -140,7 +140,7 @@ def _show(preview: "MaskPreview") -> None:
         say(preview.text())
         return
     legend = "  ".join(_coloured(words, kind) for kind, (words, *_) in _COLOURS.items())
-    say(f"{legend}\n{preview.text(lambda seen: seen.painted(_coloured))}")
+    say(f"{legend}\n{preview.text(lambda seen: seen.painted(_coloured))}", coloured=True)
 
 
 _COLOURS = {

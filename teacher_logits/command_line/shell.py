@@ -12,18 +12,19 @@ from typing import NoReturn
 
 from teacher_logits.command_line.stopping import Stopped
 from teacher_logits.errors import SettingsError, TeacherLogitsError
+from teacher_logits.printable import visible
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _BesideBars(logging.Handler):
-    """Writes lines to stderr without tearing a progress bar."""
+    """Writes lines to stderr without tearing a progress bar. What they tell of the data can't steer the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
         with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
-            tqdm.write(self.format(record), file=sys.stderr)
+            tqdm.write(visible(self.format(record)), file=sys.stderr)
 
 
 def share_cores() -> None:
@@ -36,11 +37,11 @@ def share_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
-def set_up_reporting() -> None:
-    """Show this package's messages as plain lines on stderr, and only the others' errors."""
+def set_up_reporting(level: int = logging.INFO) -> None:
+    """Show this package's messages from a level on as plain lines on stderr, and only the others' errors."""
     logger = logging.getLogger("teacher_logits")
     logger.handlers = [_BesideBars()]
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
     logger.propagate = False
     warnings.filterwarnings("ignore", module="transformers|datasets|huggingface_hub")
 
@@ -69,7 +70,7 @@ def exit_code_of(command: Callable[[], int], advice: str = "") -> int:
     try:
         return command()
     except TeacherLogitsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return error.exit_code
     except BrokenPipeError:
         _nobody_reads()
@@ -80,13 +81,17 @@ def exit_code_of(command: Callable[[], int], advice: str = "") -> int:
     except RuntimeError as error:
         if "home directory" not in str(error):  # what pathlib says of ~nobody
             raise
-        print(f"error: {error} Give a path without ~.", file=sys.stderr)
+        _complain(f"error: {error} Give a path without ~.")
         return 2
     except OSError as error:
         logging.getLogger("teacher_logits").debug("failed", exc_info=True)
         told = f"the disk is full ({error.filename or 'of the output'})" if error.errno in _FULL else str(error)
-        print(f"error: {told}. {advice}".rstrip(), file=sys.stderr)
+        _complain(f"error: {told}. {advice}".rstrip())
         return 1
+
+
+def _complain(text: str) -> None:
+    print(visible(text), file=sys.stderr)
 
 
 def leave(code: int) -> NoReturn:
@@ -111,14 +116,16 @@ def place_of(place: int | None, index: int | None) -> int | None:
     return 0 if place is None and index is None else place
 
 
-def say(text: str, result: bool = False) -> None:
+def say(text: str, result: bool = False, coloured: bool = False) -> None:
     """Print to stdout. A reader that has closed it, as `head` does, is no error.
+
+    coloured: whether the text has colours of its own; then whoever painted it has made the data in it visible.
 
     Nor is a full disk that it was to go to, or a terminal that is gone: the work is done. Unless the text is itself the
     `result`, for which nothing else stands.
     """
     try:
-        print(text, flush=True)
+        print(text if coloured else visible(text), flush=True)
     except OSError as error:
         _nobody_reads()
         if result and not isinstance(error, BrokenPipeError):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from teacher_logits.conversations.template import Messages
+from teacher_logits.printable import visible
 
 MARKED, TEMPLATE = "marked", "template"
 """What a token is besides the role of a message: one whose distribution is stored; what the template adds."""
@@ -30,8 +31,11 @@ class MarkedConversation:
         return self.painted(lambda text, kind: f"{start}{text}{end}" if kind == MARKED else text)
 
     def painted(self, paint: Callable[[str, str], str]) -> str:
-        """The whole, each run of tokens of one kind as `paint(text, kind)` gives it. kind: `MARKED`, else its role."""
-        return "".join(paint(text, kind) for text, kind in self._runs())
+        """The whole, each run of tokens of one kind as `paint(text, kind)` gives it. kind: `MARKED`, else its role.
+
+        Control characters are escapes: paint may add its own.
+        """
+        return "".join(paint(visible(text), kind) for text, kind in self._runs())
 
     def _runs(self) -> Iterator[tuple[str, str]]:
         kinds = (MARKED if marked else role for marked, role in zip(self.marked, self.roles, strict=True))

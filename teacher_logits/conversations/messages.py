@@ -88,7 +88,8 @@ def _from_pair(row: Mapping[str, Any], columns: Columns) -> Messages:
         if answer is None:
             if isinstance(row[columns.assistant], str) and "\n\nAssistant:" in row[columns.assistant]:
                 raise Unusable(
-                    f"column {columns.assistant!r} is a transcript (Human: ... Assistant: ...), not messages"
+                    f"column {columns.assistant!r} is a transcript (Human: ... Assistant: ...): split it into messages "
+                    "with role and content"
                 )
             raise Unusable(f"column {columns.assistant!r} is not a list of messages, and no column has the prompt")
         return answer

@@ -44,7 +44,8 @@ def select_rows(source: Source, config: SourceOptions) -> Int64:
             again = np.random.default_rng([config.seed, 1]).permutation(len(rows))
             rows, names = rows[again], names.iloc[again]
         for name, count in names[:limit].value_counts().items():
-            log.info("%s: %s conversations", f"subject {name!r}" if name else "without a subject", f"{count:,}")
+            who = f"subject {name!r}" if name else "without a subject"
+            log.info("%s: %s conversation%s", who, f"{count:,}", "s" * (count != 1))
     rows = np.sort(rows[:limit])
     if not len(rows):
         raise DatasetError(

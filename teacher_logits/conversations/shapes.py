@@ -6,6 +6,7 @@ The first of these that a dataset has is taken, where no option names columns:
 2. the default columns of --user-col and --assistant-col
 3. `conversation`, a list of messages
 4. the pairs of `_PAIRS`, from top to bottom
+5. a user's column of one pair and an assistant's of another, where there is only one of each
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ TOOLS = "tools"
 """A column of this name is read as the tools, unless another is named."""
 _MESSAGE_COLUMNS = ("messages", "conversations")
 _LATER_MESSAGE_COLUMN = "conversation"
+_ADVICE = "Name them with --user-col and --assistant-col, or a column of message lists with --messages-col."
 
 
 class _Pair(NamedTuple):
@@ -91,9 +93,10 @@ class Columns:
         return list(dict.fromkeys(name for name in held if name is not None))
 
 
-def find_columns(available: list[str], config: SourceOptions) -> Columns:
+def find_columns(available: list[str], config: SourceOptions, rows: int | None = None) -> Columns:
     """The columns that hold the conversations: those that the options name, else the first known ones.
 
+    rows: how many there are, for what is said where no column is known.
     Raises DatasetError, naming the columns there are.
     """
     more = Columns(
@@ -116,16 +119,11 @@ def find_columns(available: list[str], config: SourceOptions) -> Columns:
                 "whole conversations. Leave it out, or name the columns with --user-col and --assistant-col."
             )
         return replace(more, messages=messages)
-    known = None if pair_asked or _has_default_pair(available, config) else _known_pair(available)
-    if known is not None:
+    if not pair_asked and not _has_default_pair(available, config):
+        known = _known_pair(available) or _only_pair(available, more.read(), rows)
         own = known.input if known.input in available else None
         columns = replace(more, user=known.user, assistant=known.assistant, input=more.input or own)
         return replace(columns, words=known.words, json_text=True)
-    if not pair_asked and not {config.user_col, config.assistant_col} & {*available}:
-        raise DatasetError(
-            f"The dataset's columns are {', '.join(map(repr, available))}: no shape of chat data that is known. Name "
-            "them with --user-col and --assistant-col, or a column of message lists with --messages-col."
-        )
     require_column(config.user_col, available, "--user-col")
     require_column(config.assistant_col, available, "--assistant-col")
     return replace(more, user=config.user_col, assistant=config.assistant_col)
@@ -148,6 +146,25 @@ def _known_pair(available: list[str]) -> _Pair | None:
     return next((pair for pair in _PAIRS if pair.assistant in available and pair.user in (*available, None)), None)
 
 
+def _only_pair(available: list[str], taken: list[str], rows: int | None) -> _Pair:
+    """A user's column and an assistant's that are known from different pairs, none of them `taken` for something else.
+    Raises DatasetError where there isn't exactly one of each."""
+    defaults = SourceOptions()
+    free = [name for name in available if name not in taken]
+    users = [name for name in free if name in (defaults.user_col, *(pair.user for pair in _PAIRS))]
+    assistants = [name for name in free if name in (defaults.assistant_col, *(pair.assistant for pair in _PAIRS))]
+    if len(users) == len(assistants) == 1:
+        return _Pair(users[0], assistants[0], None, f"{users[0]} and {assistants[0]}")
+    found = "no shape of chat data that is known"
+    if users and assistants:
+        user, assistant = (" or ".join(map(repr, names)) for names in (users, assistants))
+        found = f"{user} may be the user's, {assistant} the assistant's"
+    deeper = ' If the rows lie one level deeper, as in {"data": [...]}, write that list alone into the file.'
+    raise DatasetError(
+        f"The dataset's columns are {', '.join(map(repr, available))}: {found}. {_ADVICE}{deeper if rows == 1 else ''}"
+    )
+
+
 def _named(name: str | None, available: list[str], option: str) -> str | None:
     if name is not None:
         require_column(name, available, option)
@@ -159,7 +176,7 @@ def require_column(name: str, available: list[str], option: str) -> None:
     if name not in available:
         advice = f"Name one of these with {option}."
         if option in ("--user-col", "--assistant-col"):
-            advice = "Name them with --user-col and --assistant-col, or a column of message lists with --messages-col."
+            advice = _ADVICE
         raise DatasetError(
             f"The dataset has no column {name!r} ({option}); it has {', '.join(map(repr, available))}. {advice}"
         )

@@ -122,7 +122,7 @@ def open_source(config: SourceOptions, revision: str | None = None, spool: Path 
     dataset = rows.dataset
     if len(dataset) == 0:
         raise DatasetError(f"Split {base_split!r} of {config.dataset} has no rows.")
-    columns = find_columns(dataset.column_names, config)
+    columns = find_columns(dataset.column_names, config, len(dataset))
     index_column = config.index_col
     if index_column is None and _ORIGINAL_INDEX in dataset.column_names:
         index_column = _ORIGINAL_INDEX

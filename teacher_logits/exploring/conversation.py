@@ -9,8 +9,9 @@ import numpy as np
 from teacher_logits.exploring.analysis import token_ids, tokenizer_for
 from teacher_logits.exploring.decoding import Sample, actual_logprobs
 from teacher_logits.exploring.optional import viz_library
-from teacher_logits.exploring.text import percent, perplexity_text, visible
+from teacher_logits.exploring.text import percent, perplexity_text
 from teacher_logits.exploring.tokens import TokenTexts
+from teacher_logits.printable import visible
 from teacher_logits.records import Float64
 
 _BANDS = ((0.9, "green"), (0.5, "cyan"), (0.1, "yellow"), (0.01, "magenta"), (0.0, "red"))

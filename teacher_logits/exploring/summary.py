@@ -8,7 +8,8 @@ from typing import Any
 from teacher_logits.exploring.runs import run_of_source, told
 from teacher_logits.exploring.sources import Source
 from teacher_logits.exploring.statistics import NucleusSizeStats, analyze_nucleus_sizes, at_cap_text
-from teacher_logits.exploring.text import size_text, table, visible
+from teacher_logits.exploring.text import size_text, table
+from teacher_logits.printable import visible
 
 SKIPPED = "skipped.jsonl"
 _REASONS = 10
@@ -73,7 +74,7 @@ def summary_text(summary: DatasetSummary) -> str:
         ["model", summary.model or "unknown"],
         ["dataset", summary.dataset or "unknown"],
         ["complete", complete[summary.complete]],
-        ["rows", f"{summary.rows:,} in {summary.shards:,} shards"],
+        ["rows", f"{summary.rows:,} in {summary.shards:,} shard{'s' * (summary.shards != 1)}"],
         ["tokens", f"{summary.tokens:,}"],
         ["size", _size(summary)],
     ]

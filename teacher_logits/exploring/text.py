@@ -4,7 +4,6 @@ Nothing from the data reaches a terminal as it is: control characters, which cou
 turn the reading direction, are shown as escapes.
 """
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ from teacher_logits.exploring.analysis import TokenChoice, TokenProbability
 from teacher_logits.exploring.decoding import Sample, get_nucleus_probability_mass
 from teacher_logits.exploring.runs import told
 from teacher_logits.exploring.tokens import TokenTexts
+from teacher_logits.printable import visible
 from teacher_logits.settings import is_folder
 
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
-)
 _PREVIEW = 400
 _UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
 
@@ -36,11 +33,6 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     """Sentences below."""
-
-
-def visible(text: str) -> str:
-    """The text with control characters as escapes (`\\x1b`, `\\u202e`); line breaks and tabs stay."""
-    return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def quoted(text: str) -> str:

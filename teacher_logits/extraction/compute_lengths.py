@@ -12,6 +12,7 @@ import tyro
 from teacher_logits.batching import count_lengths
 from teacher_logits.conversations import (
     ChatRenderer,
+    Source,
     choose_mask,
     load_tokenizer,
     log_mask_method,
@@ -23,7 +24,7 @@ from teacher_logits.conversations.local_files import LENGTHS_RECORD
 from teacher_logits.errors import DatasetError, OutputError, UploadError
 from teacher_logits.exploring.optional import MissingLibraryError
 from teacher_logits.exploring.plots import plot_lengths, png_of
-from teacher_logits.extraction.known_lengths import ADDED
+from teacher_logits.extraction.known_lengths import ADDED, ORIGINAL_INDEX
 from teacher_logits.extraction.lengths_record import lengths_record
 from teacher_logits.extraction.lengths_summary import LengthsSummary, summarize_lengths
 from teacher_logits.extraction.prepare import refuse_all
@@ -71,6 +72,8 @@ def compute_lengths(options: LengthsConfig) -> LengthsSummary:
     assert config.output is not None
     repository = open_repository(config.output, config.private)
     _require_room(repository, config.force_restart)
+    if isinstance(repository, FolderRepository):
+        repository.require_creatable()  # before the work; it is made after it, so that a refused dataset leaves nothing
     with tempfile.TemporaryDirectory(prefix="compute-lengths-") as scratch:
         return _compute(config, repository, Path(scratch))
 
@@ -85,6 +88,7 @@ def _compute(config: LengthsConfig, repository: Repository, scratch: Path) -> Le
         raise DatasetError(
             f"Column {lost[0]!r}, which is read, has the name of one that is added ({', '.join(ADDED)}). Rename it."
         )
+    _tell_of_replaced(source)
     spec = choose_mask(renderer_spec(config, tokenizer, identity.commit, ()), tokenizer, config, source)
     renderer = ChatRenderer(spec, tokenizer)
     log_mask_method(renderer)
@@ -118,6 +122,15 @@ def _compute(config: LengthsConfig, repository: Repository, scratch: Path) -> Le
     finally:
         repository.close()
     return summary
+
+
+def _tell_of_replaced(source: Source) -> None:
+    """Log which of the source's columns the result won't have, since those that are added have their names."""
+    # An original_index that numbers the rows is kept, value by value.
+    kept = ORIGINAL_INDEX if source.index_column == ORIGINAL_INDEX else None
+    replaced = [f"`{name}`" for name in source.dataset.column_names if name in ADDED and name != kept]
+    if replaced:
+        log.info("replacing what %s holds in %s: columns of these names are added", source.name, ", ".join(replaced))
 
 
 def _require_room(repository: Repository, replace: bool) -> list[str]:

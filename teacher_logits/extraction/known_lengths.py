@@ -26,8 +26,9 @@ def known_lengths(config: ExtractionConfig, source: Source, metadata: Mapping[st
         address = config.tokenized_dataset
         counted = load_rows(Place(address, source.split))
         of_source = counted.content == source.content
+        lengths = lengths_from_dataset(source, rows, counted, address)
         check_lengths_record(address, counted.revision, metadata, "--tokenized-dataset", of_source)
-        return lengths_from_dataset(source, rows, counted, address)
+        return lengths
     if config.length_col is None:
         return None
     if config.length_col == LENGTH:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RENDERING = {
-    "tokenizer_sha256": "tokenizer",
-    "chat_template_sha256": "chat template",
-    "system_prompt": "system prompt",
+    "tokenizer_sha256": "another tokenizer",
+    "chat_template_sha256": "another chat template",
+    "system_prompt": "another system prompt",
 }
 """What decides a conversation's length, in words."""
-_ROWS = {"source_content": "dataset", "source_split": "split", "source_columns": "columns"}
+_ROWS = {"source_content": "another dataset", "source_split": "another split", "source_columns": "other columns"}
 """What decides which conversation a number stands for."""
 
 
@@ -60,8 +60,8 @@ def check_lengths_record(
     if differing:
         *most, last = differing
         raise DatasetError(
-            f"{option}: the lengths in {address} were counted with another {', '.join(most) + ' and ' if most else ''}"
-            f"{last} ({_told(record)}). Run compute_lengths.py with this run's options, or leave {option} out to count "
+            f"{option}: the lengths in {address} were counted with {', '.join(most) + ' and ' if most else ''}{last} "
+            f"({_told(record)}). Run compute_lengths.py with this run's options, or leave {option} out to count "
             "them now."
         )
 

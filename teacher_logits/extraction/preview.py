@@ -12,6 +12,7 @@ from teacher_logits.extraction.prepare import PreparedRun, prepare_run, refuse_a
 from teacher_logits.extraction.resume import find_stored_run, require_same_run
 from teacher_logits.hub import open_repository, patiently
 from teacher_logits.journal import RunCache
+from teacher_logits.printable import visible
 from teacher_logits.records import Conversation, Example
 from teacher_logits.settings import ExtractionConfig
 
@@ -38,7 +39,7 @@ class MaskPreview:
         lines = [
             f"assistant tokens by --mask-source {self.method}: {self.share:.0%} of the tokens of the first "
             f"{self.looked_at:,} conversations",
-            *(f"{count:,} of them can't be used: {reason}" for reason, count in self.skipped.most_common(5)),
+            *(f"{count:,} of them can't be used: {visible(reason)}" for reason, count in self.skipped.most_common(5)),
         ]
         for title, seen in self.shown:
             share = f"{seen.marked.sum():,} of {len(seen.marked):,} tokens marked"

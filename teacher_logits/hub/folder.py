@@ -1,5 +1,6 @@
 """An output in a local folder."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -37,15 +38,31 @@ class FolderRepository:
     def loading_name(self) -> str:
         return f"./{self._folder.resolve().name}"  # cards are sent to others, whose folders are others
 
+    def require_creatable(self) -> None:
+        """Find out whether it can be created and written. What isn't there yet is not there afterwards, either.
+
+        By trying: what a system says of its folders beforehand is not what it does. Raises OutputError.
+        """
+        missing = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
+        if not missing:
+            self._require_writable()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_creatable(error) from error
+        finally:
+            for path in missing:
+                with contextlib.suppress(OSError):  # not there, or somebody has put something into it meanwhile
+                    path.rmdir()
+
     def create(self) -> None:
         try:
             (self._folder / "data").mkdir(parents=True, exist_ok=True)
             remove_leftovers(self._folder)
             remove_leftovers(self._folder / "data")
         except OSError as error:
-            raise OutputError(f"The output folder {self._folder} can't be created: {error}.") from error
-        if not os.access(self._folder, os.W_OK):
-            raise OutputError(f"The output folder {self._folder} can't be written. Choose another --output.")
+            raise self._not_creatable(error) from error
+        self._require_writable()
         try:
             self._lock.acquire()
         except Timeout:
@@ -91,6 +108,13 @@ class FolderRepository:
                 f"Nothing more can be written to {self._folder} ({error}). Make room or mend it, then go on with "
                 "--resume; what isn't there yet waits in the cache folder."
             ) from error
+
+    def _not_creatable(self, error: OSError) -> OutputError:
+        return OutputError(f"The output folder {self._folder} can't be created: {error}.")
+
+    def _require_writable(self) -> None:
+        if not os.access(self._folder, os.W_OK):
+            raise OutputError(f"The output folder {self._folder} can't be written. Choose another --output.")
 
     def _put(self, path: str, content: Addition) -> None:
         final = self._inside(path)

@@ -1,5 +1,6 @@
 """What an `--output` means: a folder on this machine, or a dataset on the Hub."""
 
+import fnmatch
 import glob
 from pathlib import Path
 
@@ -33,7 +34,37 @@ def touches(dataset: str, output: str) -> bool:
         owner_and_name = dataset.removeprefix("hf://datasets/").split("/")[:2]
         return "/".join(owner_and_name).split("@")[0] == output
     source, folder = Path(dataset.removeprefix("file://")).expanduser(), local_folder(output).resolve()
-    while glob.has_magic(str(source)) and not source.exists():
-        source = source.parent
+    if glob.has_magic(str(source)) and not source.exists():
+        return _pattern_touches(source, folder)
     source = source.resolve()
     return source.exists() and (source == folder or folder in source.parents or source in folder.parents)
+
+
+def _pattern_touches(pattern: Path, folder: Path) -> bool:
+    """Whether a file that fits the pattern, now or later, lies in the folder; links that are there are followed."""
+    base = pattern
+    while glob.has_magic(str(base)):
+        base = base.parent
+    rest, base = pattern.relative_to(base).parts, base.resolve()
+    if not base.exists():
+        return False
+    if base == folder or folder in base.parents:
+        return True
+    if base in folder.parents and _fits_inside(rest, folder.relative_to(base).parts):
+        return True
+    there = glob.iglob(str(pattern), recursive=True)  # noqa: PTH207 (of any folder)
+    return any(folder in Path(name).resolve().parents for name in there)
+
+
+def _fits_inside(pattern: tuple[str, ...], folder: tuple[str, ...]) -> bool:
+    """Whether some path inside a folder fits a pattern, as `glob` takes it; both part by part, from one base on."""
+    if not folder or not pattern:
+        return bool(pattern)  # what is left of it fits something in there
+    if pattern[0] == "**":
+        return _fits_inside(pattern[1:], folder) or (_fits("*", folder[0]) and _fits_inside(pattern, folder[1:]))
+    return _fits(pattern[0], folder[0]) and _fits_inside(pattern[1:], folder[1:])
+
+
+def _fits(pattern: str, name: str) -> bool:
+    """Hidden names fit only what begins with a dot itself."""
+    return (pattern.startswith(".") or not name.startswith(".")) and fnmatch.fnmatchcase(name, pattern)

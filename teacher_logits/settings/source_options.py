@@ -11,6 +11,7 @@ from teacher_logits.settings.outputs import touches
 
 _PATHS = ("model", "dataset", "output", "chat_template", "tokenized_dataset", "cache_dir", "config")
 """Options that are or may be paths on this machine, also of the classes that build on this one."""
+_HALF = re.compile("[\ud800-\udfff]")
 MASK_SOURCES = ("auto", "template", "prefix", "sentinel")
 
 
@@ -77,6 +78,7 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         """Check each value alone. What is required together is checked by `require_complete`."""
+        self._check_texts()
         self._check(0 <= self.seed < 1 << 64, "seed", "0 to 2^64 - 1")
         self._check(self.mask_source in MASK_SOURCES, "mask_source", f"one of {', '.join(MASK_SOURCES)}")
         self._check(self.start_offset >= 0, "start_offset", "at least 0")
@@ -93,6 +95,15 @@ class SourceOptions:
     def _check(self, holds: bool, name: str, expected: str) -> None:
         if not holds:
             raise SettingsError(f"{option_name(name)} is {getattr(self, name)!r}; expected {expected}.")
+
+    def _check_texts(self) -> None:
+        """Names of files may hold any bytes. All else goes where only UTF-8 can, such as to tokenizers; of what isn't,
+        Python makes halves of characters."""
+        for name in (field.name for field in dataclasses.fields(self) if field.name not in (*_PATHS, "data_files")):
+            value = getattr(self, name)
+            texts = value if isinstance(value, dict) else [value]
+            whole = not any(isinstance(text, str) and _HALF.search(text) for text in texts)
+            self._check(whole, name, "text in UTF-8")
 
     def _check_counts(self, name: str) -> None:
         value = getattr(self, name)

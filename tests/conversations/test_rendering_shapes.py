@@ -165,7 +165,7 @@ def test_preferences_without_a_prompt(tmp_path: Path) -> None:
     reason = "column 'chosen' is not a list of messages, and no column has the prompt"
     assert rendered(of_rows(tmp_path, [{"chosen": "b", "rejected": "c"}])) == [reason]
     transcript = "\n\nHuman: a\n\nAssistant: b"
-    reason = "column 'chosen' is a transcript (Human: ... Assistant: ...)"
+    reason = "column 'chosen' is a transcript (Human: ... Assistant: ...): split it into messages"
     assert rendered(of_rows(tmp_path, [{"chosen": transcript, "rejected": "c"}]))[0].startswith(reason)
 
 

@@ -150,8 +150,8 @@ class TestSubjects:
         with caplog.at_level("INFO", "teacher_logits"):
             assert selected(path, subject_col="subject", limit=1) == [0, 1, 2, 5]
         assert caplog.messages == [
-            *("subject 'maths': 1 conversations", "subject 'art': 1 conversations"),
-            *("without a subject: 1 conversations", "subject 'history': 1 conversations"),
+            *("subject 'maths': 1 conversation", "subject 'art': 1 conversation"),
+            *("without a subject: 1 conversation", "subject 'history': 1 conversation"),
         ]
         assert selected(path, subject_col="subject", limit=2, start_offset=1) == [1, 2, 3, 4, 5, 6, 7]
         at_random = {"subject_col": "subject", "random_sample": True, "seed": 3}

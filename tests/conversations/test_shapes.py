@@ -156,6 +156,44 @@ class TestColumns:
         ):
             of_rows(tmp_path, [{"text": "a", "label": "b"}])
 
+    @pytest.mark.parametrize("user", ["prompt", "question", "instruction", "query", "problem", "input"])
+    @pytest.mark.parametrize("assistant", ["answer", "response", "completion", "output", "solution"])
+    def test_names_known_from_different_pairs(self, user: str, assistant: str, tmp_path: Path) -> None:
+        source = of_rows(tmp_path, [{"id": 1, assistant: "b", user: "a", "subject": "c"}])
+        assert contents(source) == [["a", "b"]] and source.columns.names() == {"user": user, "assistant": assistant}
+
+    def test_messages_in_such_a_pair(self, tmp_path: Path) -> None:
+        source = of_rows(tmp_path, [{"prompt": messages("x", "y", "z")[:3], "answer": GOOD[1:]}])
+        assert contents(source) == [["x", "y", "z", "b"]]
+        assert source.describe().startswith("`prompt` and `answer` as prompt and answer, from")
+
+    @pytest.mark.parametrize(
+        ("columns", "said"),
+        [
+            (["prompt", "question", "output"], "'prompt' or 'question' may be the user's, 'output' the assistant's"),
+            (["prompt", "answer", "solution"], "'prompt' may be the user's, 'answer' or 'solution' the assistant's"),
+            (
+                ["instruction", "input", "answer"],
+                "'instruction' or 'input' may be the user's, 'answer' the assistant's",
+            ),
+            (["question", "subject"], "no shape of chat data that is known"),
+        ],
+    )
+    def test_none_of_several_is_guessed(self, columns: list[str], said: str, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError) as refused:
+            of_rows(tmp_path, [dict.fromkeys(columns, "a")] * 2)
+        assert f": {said}. Name them with --user-col" in str(refused.value)
+        assert "(--user-col)" not in str(refused.value) and "deeper" not in str(refused.value)
+
+    def test_what_an_option_takes_is_no_candidate(self, tmp_path: Path) -> None:
+        rows = [{"instruction": "a", "input": "i", "answer": "b"}]
+        assert contents(of_rows(tmp_path, rows, input_col="input")) == [["a\n\ni", "b"]]
+
+    def test_rows_one_level_deeper(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.json").write_text('{"data": [{"question": "a", "answer": "b"}], "version": "1"}')
+        with pytest.raises(DatasetError, match=r"'data', 'version': no shape .* one level deeper, as in \{\"data\": "):
+            opened(tmp_path / "rows.json")
+
     @pytest.mark.parametrize(
         ("option", "flag"),
         [
@@ -170,8 +208,8 @@ class TestColumns:
             of_rows(tmp_path, [{"question": "a", "answer": "b"}], **{option: "nope"})
 
     def test_one_of_two_is_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"'answer'.*it has 'question'"):
-            of_rows(tmp_path, [{"question": "a"}])
+        with pytest.raises(DatasetError, match=r"no column 'answer' .*it has 'question', 'in'"):
+            of_rows(tmp_path, [{"question": "a", "in": "b"}], user_col="in")
 
 
 class TestIndex:

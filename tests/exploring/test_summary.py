@@ -1,5 +1,6 @@
 """The dataset in numbers, against what it was made of."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def test_an_unfinished_run(copy: Path):
     (copy / f"data/train-{RUN}-00001.parquet").unlink()
     (copy / "skipped.jsonl").unlink()
     text = summary_text(summarize(open_source(copy)))
+    assert re.search(r"^rows .* \d+ in 1 shard$", text, re.M)
     assert "1 shards of checkpoint.json are not there" in text and "skipped" not in text
     (copy / "checkpoint.json").unlink()
     assert "unknown (no checkpoint.json)" in summary_text(summarize(open_source(copy)))

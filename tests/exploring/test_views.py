@@ -16,7 +16,8 @@ from explore_logits import (
 )
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring import MissingLibraryError, conversation_text
-from teacher_logits.exploring.text import percent, perplexity_text, quoted, table, visible
+from teacher_logits.exploring.text import percent, perplexity_text, quoted, table
+from teacher_logits.printable import visible
 from tests.exploring.made import SMILE, TEXTS, Made
 
 COLOURS = {"green": (0.9, 2), "cyan": (0.5, 0.9), "yellow": (0.1, 0.5), "magenta": (0.01, 0.1), "red": (0, 0.01)}

@@ -140,8 +140,8 @@ class TestFigures:
     def test_where_none_can_be_used(self, place: Place, tmp_path: Path) -> None:
         data = write_jsonl(tmp_path / "c.jsonl", [row | {"answer": ""} for row in question_rows(3)])
         with pytest.raises(DatasetError, match=r"None of the 3 conversations can be used: empty assistant content"):
-            compute_lengths(lengths_config(place, tmp_path / "o", dataset=str(data)))
-        assert not (tmp_path / "o").exists()
+            compute_lengths(lengths_config(place, tmp_path / "deep" / "o", dataset=str(data)))
+        assert not (tmp_path / "deep").exists()
 
     def test_the_card_shows_them(self, sorted_chat: Path) -> None:
         card = (sorted_chat / "README.md").read_text()

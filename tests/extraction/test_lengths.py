@@ -110,10 +110,11 @@ class TestWhatTheyWereCountedWith:
     @pytest.mark.parametrize(
         ("options", "what"),
         [
-            ({"chat_template": CHATML.replace("role'] }}\n", "role'] }}:\n")}, "chat template"),
-            ({"system_prompt": "Be brief."}, "system prompt"),
-            ({"assistant_col": "subject"}, "columns"),
-            ({"split": "valid"}, "split"),
+            ({"chat_template": CHATML.replace("role'] }}\n", "role'] }}:\n")}, "another chat template"),
+            ({"system_prompt": "Be brief."}, "another system prompt"),
+            ({"system_prompt": "Be brief.", "split": "valid"}, "another system prompt and another split"),
+            ({"assistant_col": "subject"}, "other columns"),
+            ({"split": "valid"}, "another split"),
         ],
     )
     def test_with_other_options_they_are_refused(
@@ -125,10 +126,10 @@ class TestWhatTheyWereCountedWith:
             options = {"chat_template": str(path)}
         there = tmp_path / "sorted"
         compute_lengths(lengths_config(place, there, **options))
-        if what == "split":  # the files' names are the split's
+        if "split" in options:  # the files' names are the split's
             (there / "data" / "valid-00000-of-00001.parquet").rename(there / "data" / "train-00000-of-00001.parquet")
             (there / "README.md").unlink()
-        with pytest.raises(DatasetError, match=rf"--tokenized-dataset: .* counted with another {what} \("):
+        with pytest.raises(DatasetError, match=rf"--tokenized-dataset: .* counted with {what} \("):
             place.run(tokenized_dataset=str(there))
         assert not list(place.folder.rglob("*.parquet"))
 
@@ -148,6 +149,16 @@ class TestWhatTheyWereCountedWith:
         other = dataclasses.replace(place, data=write_jsonl(tmp_path / "chat.jsonl", rows[1:]))
         with pytest.raises(DatasetError, match=r"another dataset \("):
             other.run(tokenized_dataset=str(sorted_chat))
+
+    def test_what_holds_no_lengths_is_not_believed_first(
+        self, place: Place, reference: Place, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with (
+            caplog.at_level(logging.WARNING, "teacher_logits"),
+            pytest.raises(DatasetError, match="has no column 'length'"),
+        ):
+            place.run(tokenized_dataset=str(reference.folder))
+        assert "believed" not in caplog.text
 
     def test_without_a_record_they_are_believed_with_a_warning(
         self, place: Place, reference: Place, sorted_chat: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

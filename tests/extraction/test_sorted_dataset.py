@@ -1,6 +1,7 @@
 """Where compute_lengths.py writes, what it never touches, and how it reads large datasets."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -56,10 +57,33 @@ class TestFiles:
     def test_parts(self, weights: list[int], most: int, rows: int, parts: list[tuple[int, int]]) -> None:
         assert list(sorted_dataset.bounded_parts(np.array(weights, np.int64), most, rows)) == parts
 
-    def test_columns_of_the_same_name_are_replaced(self, place: Place, tmp_path: Path) -> None:
-        rows = [row | {"length": -1, "assistant_length": "x"} for row in question_rows(4)]
-        compute_lengths(lengths_config(place, tmp_path / "o", dataset=str(write_jsonl(tmp_path / "c.jsonl", rows))))
-        assert all(row["length"] > row["assistant_length"] > 0 for row in sorted_rows(tmp_path / "o"))
+    @pytest.mark.parametrize(
+        ("index_col", "named"),
+        [(None, "`length`, `assistant_length`"), ("id", "`length`, `assistant_length`, `original_index`")],
+    )
+    def test_columns_of_the_same_name_are_replaced_and_named(
+        self, index_col: str | None, named: str, place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        own = {"length": -1, "assistant_length": "x"}
+        rows = [row | own | {"original_index": 9 - n, "id": n} for n, row in enumerate(question_rows(4))]
+        data = str(write_jsonl(tmp_path / "c.jsonl", rows))
+        with caplog.at_level(logging.INFO, "teacher_logits"):
+            compute_lengths(lengths_config(place, tmp_path / "o", dataset=data, index_col=index_col))
+        found = sorted_rows(tmp_path / "o")
+        assert all(row["length"] > row["assistant_length"] > 0 for row in found)
+        assert all(row["original_index"] == (9 - row["id"] if index_col is None else row["id"]) for row in found)
+        lines = [line for line in caplog.messages if line.startswith("replacing")]
+        assert lines == [f"replacing what c.jsonl holds in {named}: columns of these names are added"]
+
+    def test_nothing_is_said_where_none_is_replaced(
+        self, place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rows = [row | {"original_index": 9 - n} for n, row in enumerate(question_rows(4))]
+        data = str(write_jsonl(tmp_path / "c.jsonl", rows))
+        with caplog.at_level(logging.INFO, "teacher_logits"):
+            compute_lengths(lengths_config(place, tmp_path / "o", dataset=data))
+        assert sorted(row["original_index"] for row in sorted_rows(tmp_path / "o")) == [6, 7, 8, 9]
+        assert "replacing" not in caplog.text
 
     def test_a_column_that_is_read_is_not_replaced(self, place: Place, tmp_path: Path) -> None:
         rows = [{"length": row["question"], "answer": row["answer"]} for row in question_rows(4)]
@@ -114,6 +138,14 @@ class TestWhatIsThere:
         there = str(sorted_chat)
         for output in (there, f"{there}/data", str(sorted_chat.parent)):
             self.refused(place, output, "are one place, or one lies in the other", dataset=there)
+
+    def test_an_output_that_cant_be_is_found_out_before_counting(
+        self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "count_lengths", None)  # whoever calls it fails
+        for output in ("/dev/null/x", "/proc/x/y"):
+            with pytest.raises(OutputError, match=f"{output} can't be created"):
+                compute_lengths(lengths_config(place, output))
 
     def test_somebody_who_comes_while_it_counts(
         self, place: Place, sorted_chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -57,6 +57,18 @@ def test_what_is_there_already(output: Path, tmp_path: Path):
         FolderRepository(tmp_path / "file" / "below").create()
 
 
+def test_whether_it_can_be_made_is_found_out_without_making_it(output: Path, tmp_path: Path):
+    FolderRepository(output).require_creatable()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="can't be created"):
+        FolderRepository(tmp_path / "file" / "below").require_creatable()
+    output.mkdir(parents=True)
+    FolderRepository(output).require_creatable()
+    FolderRepository(output / "in" / "it").require_creatable()
+    assert output.is_dir() and not list(output.iterdir())
+
+
 def test_shards_come_first_and_the_checkpoint_last(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Killed after any number of files, checkpoint.json names no shard that isn't there."""
     local = tmp_path / "local"

@@ -140,6 +140,11 @@ BAD_VALUES = [
     ("split", "train[:10", "--split"),
     ("split", "../train", "--split"),
     ("split", "train\n", "--split"),
+    ("system_prompt", "a\udcff", "--system-prompt"),
+    ("user_col", "\udcff", "--user-col"),
+    ("think_tags", "<a> <\ud800>", "--think-tags"),
+    ("device", "\udcff", "--device"),
+    ("sample_subject", {"a": 1, "\udcff": 1}, "--sample-subject"),
 ]
 
 
@@ -153,6 +158,16 @@ def test_bad_values_name_their_option(field: str, value: Any, option: str):
 def test_bad_values_on_the_command_line_are_settings_errors_too():
     with pytest.raises(SettingsError, match="--top-p-max is 256; expected 1 to 255"):
         parsed("--top-p-max", "256")
+
+
+def test_names_of_files_may_hold_any_bytes():
+    odd = dict.fromkeys(("dataset", "output", "data_files", "chat_template", "cache_dir"), "./\udcff")
+    config = ExtractionConfig(model="./\udcff", **odd)
+    assert {name: getattr(config, name) for name in odd} == odd
+
+
+def test_all_characters_are_text():
+    assert ExtractionConfig(system_prompt="\ud7ff\ue000\U0001f600").system_prompt == "\ud7ff\ue000\U0001f600"
 
 
 @pytest.mark.parametrize("split", ["train", "train_sft", "val-2.x", "train[:1000]", "train[10%:20%]", "train[-5:]"])

@@ -28,8 +28,43 @@ def test_one_place(dataset: str, output: str, chats: Path) -> None:
 
 
 def test_inside_what_is_read(chats: Path) -> None:
-    assert touches("chats", "./chats/logits") and touches("chats/*.jsonl", "./chats/logits")
+    assert touches("chats", "./chats/logits") and touches("chats/**/*.jsonl", "./chats/logits")
     assert not touches("chats/a.jsonl", "./chats/logits"), "a file holds nothing"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "output", "expected"),
+    [
+        ("./*.jsonl", "./new", False),
+        ("*.jsonl", "./new", False),
+        ("./*", "./new", False),
+        ("chats/*.jsonl", "./chats/logits", False),
+        ("./**/*.jsonl", "./new", True),
+        ("./**/*.jsonl", "./new/deep/er", True),
+        ("./**/*.jsonl", "./.new", False),
+        ("./**", "./new", True),
+        ("./**/data/*.parquet", "./new", True),
+        ("./**/chats/*.jsonl", "./chats/logits", True),
+        ("./*/x.jsonl", "./new", True),
+        ("./*/x.jsonl", "./new/deep", False),
+        ("./.*/x.jsonl", "./.new", True),
+        ("./out*/data/*.parquet", "./out1", True),
+        ("./out*/data/*.parquet", "./out1/data", True),
+        ("./out*/data/*.parquet", "./new", False),
+        ("chats/*.jsonl", "./chats", True),
+        ("chats/[ab].jsonl", ".", True),
+        ("./ch*/a.jsonl", ".", True),
+        ("chats/*.jsonl", "./elsewhere", True),
+        ("nowhere/*.jsonl", "./nowhere", False),
+    ],
+)
+def test_patterns_that_fit_what_is_written(pattern: str, output: str, expected: bool, chats: Path) -> None:
+    (chats.parent / "elsewhere").mkdir()
+    (chats.parent / "elsewhere" / "b.jsonl").touch()
+    (chats / "linked.jsonl").symlink_to(chats.parent / "elsewhere" / "b.jsonl")
+    assert touches(pattern, output) is expected
+    assert touches(str(chats.parent / pattern), str(chats.parent / output)) is expected
+    assert touches(pattern, str(chats.parent / output)) is expected
 
 
 @pytest.mark.parametrize("output", ["./logits", "./chats-logits", "me/chats", "chats"])

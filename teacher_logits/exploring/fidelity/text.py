@@ -4,7 +4,8 @@ import textwrap
 
 from teacher_logits.exploring.fidelity.report import FidelityReport
 from teacher_logits.exploring.fidelity.verdict import allowed_rounding
-from teacher_logits.exploring.text import Table, percent, table, visible
+from teacher_logits.exploring.text import Table, percent, table
+from teacher_logits.printable import visible
 
 _WIDTH = 100
 """Letters of a line in a terminal."""

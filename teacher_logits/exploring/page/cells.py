@@ -4,7 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from teacher_logits.exploring.text import visible
+from teacher_logits.printable import visible
 
 _NONCHARACTER = re.compile("[\ufdd0-\ufdef\ufffe\uffff]")
 _MARKS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})

@@ -18,8 +18,9 @@ from teacher_logits.exploring.decoding import (
 from teacher_logits.exploring.entropy import entropy_bounds, stored_mass
 from teacher_logits.exploring.page.cells import Cell, Turn, shown
 from teacher_logits.exploring.page.palette import band_codes
-from teacher_logits.exploring.text import percent, perplexity_text, run_name, run_settings, visible
+from teacher_logits.exploring.text import percent, perplexity_text, run_name, run_settings
 from teacher_logits.exploring.tokens import TokenTexts
+from teacher_logits.printable import visible
 from teacher_logits.records import Float64
 
 CHOICES = 8

@@ -9,7 +9,8 @@ from teacher_logits.exploring.fidelity import (
     fidelity_tables,
     recomputed_text,
 )
-from teacher_logits.exploring.text import Table, visible
+from teacher_logits.exploring.text import Table
+from teacher_logits.printable import visible
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ from teacher_logits.exploring.statistics import (
     stats_warnings,
 )
 from teacher_logits.exploring.summary import DatasetSummary, summarize
-from teacher_logits.exploring.text import Table, percent, run_name, run_settings, size_text, visible
+from teacher_logits.exploring.text import Table, percent, run_name, run_settings, size_text
 from teacher_logits.exploring.verifying import Verification, verify_dataset
+from teacher_logits.printable import visible
 from teacher_logits.settings import is_folder
 
 _OF_THE_DATASET = ("Teacher", "Source", "Stored")

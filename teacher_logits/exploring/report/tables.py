@@ -16,7 +16,8 @@ from teacher_logits.exploring.statistics import (
     at_cap_text,
     first_choices_text,
 )
-from teacher_logits.exploring.text import Table, percent, size_text, visible
+from teacher_logits.exploring.text import Table, percent, size_text
+from teacher_logits.printable import visible
 
 _LN2 = float(np.log(2))
 _MOST_REASONS = 10
