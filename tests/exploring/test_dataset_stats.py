@@ -51,7 +51,7 @@ def test_figures(made: Made, entries: list[Entry], form: str):
         spread = stats.mass[temperature]
         assert spread.mean == pytest.approx(np.mean(masses), abs=1e-5)
         assert spread.smallest == pytest.approx(min(masses), abs=1e-5)
-        assert spread.percentile(50) == pytest.approx(np.percentile(masses, 50), abs=2 * spread.width)
+        assert spread.percentile(50) == pytest.approx(np.percentile(masses, 50), abs=1e-5)
     assert stats.surprise is not None and stats.surprise.perplexity == pytest.approx(perplexity(entries), rel=1e-5)
     assert stats.surprise.impossible == 0
 
@@ -303,25 +303,49 @@ def test_no_entries(tmp_path: Path, made: Made):
     assert dataset_stats_text(stats) == "conversations  1\nentries        0"
 
 
-def test_spreads_are_exact_to_a_bin():
-    values = np.random.default_rng(0).gamma(2.0, 1.0, 5000)
-    running = RunningSpread(0, 13, 1300)
+SPREADS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "nats": lambda rng: rng.gamma(2.0, 1.0, 100_000),
+    "surprise at what a sure teacher expected": lambda rng: np.exp(rng.normal(-9, 3, 100_000)).clip(2e-6),
+    "surprise up to the farthest logits": lambda rng: rng.uniform(0, 712, 5000) ** 2 / 712,
+    "masses near 1": lambda rng: 1 - rng.beta(0.5, 40, 100_000),
+}
+
+
+@pytest.mark.parametrize("kind", SPREADS)
+def test_percentiles_are_right_relative_to_themselves(kind: str):
+    values = SPREADS[kind](np.random.default_rng(0))
+    running = RunningSpread()
     for part in np.array_split(values, 7):
         running.add(part)
     spread = running.result()
-    assert (spread.count, spread.smallest, spread.largest) == (5000, values.min(), values.max())
+    assert (spread.count, spread.smallest, spread.largest) == (len(values), values.min(), values.max())
     assert spread.mean == pytest.approx(values.mean())
-    for percent in (0, 1, 25, 50, 99, 100):
-        assert spread.percentile(percent) == pytest.approx(np.percentile(values, percent), abs=spread.width)
-    assert np.isnan(RunningSpread(0, 1, 10).result().median)
+    for percent in (0, 1, 5, 25, 50, 90, 99, 99.9, 100):
+        assert spread.percentile(percent) == pytest.approx(np.percentile(values, percent), rel=2.0**-14)
+
+
+def test_whole_numbers_have_exact_percentiles():
+    values = np.random.default_rng(0).integers(1, 1 << 15, 5000)
+    running = RunningSpread()
+    running.add(values)
+    for percent in (1, 25, 50, 99):
+        assert running.result().percentile(percent) == np.percentile(values, percent)
+
+
+def test_numbers_past_all_bins_are_the_largest_and_smallest():
+    running = RunningSpread()
+    running.add([-1e-9, 0.0, 1.0, 2.0, 1e38])
+    spread = running.result()
+    assert [spread.percentile(percent) for percent in (0, 50, 75, 100)] == [-1e-9, 1.0, 2.0, 1e38]
+    assert np.isnan(RunningSpread().result().median)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0, 100))
 def test_percentiles_of_few_numbers_that_lie_bins_apart(values: list[float], percent: float):
-    running = RunningSpread(0, 1, 100)
+    running = RunningSpread()
     running.add(values)
     spread = running.result()
-    assert spread.percentile(percent) == pytest.approx(np.percentile(values, percent), abs=spread.width + 1e-12)
+    assert spread.percentile(percent) == pytest.approx(np.percentile(values, percent), rel=2.0**-14, abs=2.0**-20)
     assert (spread.percentile(0), spread.percentile(100)) == (min(values), max(values))
 
 

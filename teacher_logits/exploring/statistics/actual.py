@@ -14,7 +14,6 @@ from teacher_logits.codec.indices import ends_of
 from teacher_logits.exploring.statistics.spread import RunningSpread, Spread
 from teacher_logits.records import Float64, Int32, Int64
 
-_MOST_NATS, _NATS_BINS = 50.0, 5_000
 _RANKS = 256
 
 
@@ -89,7 +88,7 @@ class SurpriseCounter:
     """Collects surprise, and the `count` most surprising tokens."""
 
     def __init__(self, count: int) -> None:
-        self._spread = RunningSpread(0.0, _MOST_NATS, _NATS_BINS)
+        self._spread = RunningSpread()
         self._count, self._impossible, self._tables = count, 0, 0
         self._least: list[SurprisingToken] = []
 

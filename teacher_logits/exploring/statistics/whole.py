@@ -30,11 +30,6 @@ _TEMPERED = {2: "logsumexp_t2", 4: "logsumexp_t4"}
 """The temperatures other than 1 whose log-sum-exp is stored, and its column."""
 _BLOCK = 4096
 """Entries worked on at a time: what lies between then stays in the processor's caches."""
-_LONGEST = 1 << 16
-"""Conversations of more entries count as having so many, but for mean and largest."""
-_MASS_BINS, _NATS_BINS = 10_000, 13_000
-_MOST_NATS = 13.0
-"""More than log(262,144), the entropy of the largest vocabulary there is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +114,8 @@ class _Counter:
     def __init__(self, vocabulary: int, logits_dtype: str, surprising: int) -> None:
         self._vocabulary, self._dtype = vocabulary, logits_dtype
         self._nucleus = NucleusCounter()
-        self._lengths = RunningSpread(0, _LONGEST, _LONGEST, whole=True)
-        self._mass = {temperature: RunningSpread(0, 1, _MASS_BINS) for temperature in (1, *_TEMPERED)}
+        self._lengths = RunningSpread()
+        self._mass = {temperature: RunningSpread() for temperature in (1, *_TEMPERED)}
         self._entropy = _EntropyCounter()
         self._surprise, self._ranks = SurpriseCounter(surprising), RankCounter()
 
@@ -182,7 +177,7 @@ class _EntropyCounter:
     """Collects entropies, and their sums by position."""
 
     def __init__(self) -> None:
-        self._spreads = {name: RunningSpread(0, _MOST_NATS, _NATS_BINS) for name in ("nucleus", "lowest", "highest")}
+        self._spreads = {name: RunningSpread() for name in ("nucleus", "lowest", "highest")}
         self._estimates = 0.0
         self._sums = np.zeros((3, len(POSITION_BINS)))
         self._turns_known = True
