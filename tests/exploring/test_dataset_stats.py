@@ -24,7 +24,7 @@ from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
 from teacher_logits.shards import write_shard
 from tests.exploring.damage import change_checkpoint, change_rows
-from tests.exploring.made import CAP, SAMPLED_N, TEXTS, VOCABULARY, Made
+from tests.exploring.made import CAP, IMPOSSIBLE, SAMPLED_N, TEXTS, VOCABULARY, Made
 from tests.exploring.reference import Entry, des_raj, entries_of, highest_entropy, lowest_entropy, perplexity
 from tests.exploring.test_nucleus_stats import FORMS
 
@@ -276,6 +276,33 @@ def test_numbers_that_are_none(copy: Path, name: str, number: float):
             FormatError, match=rf"is damaged \({name} is {number} in the conversation with index {index}\)"
         ):
             compute_dataset_stats(dataset)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("name", "number"), IMPOSSIBLE)
+def test_finite_numbers_that_can_not_be(copy: Path, name: str, number: float):
+    """They are refused before an exp of them overflows."""
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[1][name][0] = number
+
+    change_rows(copy, change, 1)
+    with pytest.raises(FormatError, match=rf"is damaged \({name} .*in the conversation with index {list(TEXTS)[3]}\)"):
+        compute_dataset_stats(copy)
+
+
+@pytest.mark.filterwarnings("error")
+def test_surprise_that_is_unknown_or_absurd(copy: Path, made: Made):
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[0]["token_logprob"][:3] = [float("nan"), float("nan"), -1e38]
+
+    change_rows(copy, change, 1)
+    stats, whole = (compute_dataset_stats(folder).surprise for folder in (copy, made.folder))
+    assert stats is not None and whole is not None and (stats.unknown, whole.unknown) == (2, 0)
+    assert (stats.nats.count, stats.nats.largest) == (whole.nats.count - 2, pytest.approx(1e38))
+    assert stats.nats.percentile(1) < 1 and stats.nats.percentile(99) > 1e30
+    (told,) = [line for line in stats_warnings(compute_dataset_stats(copy)) if "unknown probability" in line]
+    assert told.startswith("Perplexity and surprise are without 2 tokens of unknown probability")
 
 
 @pytest.mark.parametrize("nonsense", ["many", -1, 1e300, True, [6]])

@@ -19,7 +19,7 @@ from teacher_logits.exploring.statistics.actual import (
     SurpriseStats,
     tokens_of,
 )
-from teacher_logits.exploring.statistics.entries import Entropies, EntryBlock, entropies, require_finite
+from teacher_logits.exploring.statistics.entries import Entropies, EntryBlock, entropies, require_possible
 from teacher_logits.exploring.statistics.nucleus import CountedFrom, NucleusCounter, NucleusSizeStats, cap_of
 from teacher_logits.exploring.statistics.spread import POSITION_BINS, RunningSpread, Spread, bins_of, places_in_turn
 from teacher_logits.exploring.statistics.tables import Tables, tables_of
@@ -120,7 +120,7 @@ class _Counter:
         self._surprise, self._ranks = SurpriseCounter(surprising), RankCounter()
 
     def add(self, table: pa.Table) -> None:
-        """Count the rows of a table. Raises ValueError where columns don't belong together or hold NaN."""
+        """Count the rows of a table. Raises ValueError where columns don't belong together or hold what can't be."""
         columns = flat_columns(table)
         if not columns.counts.all():
             raise ValueError("an entry has an empty nucleus")
@@ -134,7 +134,7 @@ class _Counter:
             for temperature, name in _TEMPERED.items()
             if name in table.column_names
         }
-        require_finite(columns, tempered)
+        require_possible(columns, tempered)
         first = 0
         for part in columns.parts(_BLOCK):
             span = slice(first, first + len(part.counts))
