@@ -27,6 +27,8 @@ class Compare:
     """Chooses the conversations."""
     any_model: bool = False
     """Compare even where the model is not the one of the run."""
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Where tokens were not stored, where the source dataset is now; by default where the run read it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ def run_compare(options: CompareOutput) -> int:
         options.device,
         options.seed,
         any_model=options.any_model,
+        dataset=options.dataset,
         split=options.split,
         revision=options.revision,
     )

@@ -56,6 +56,8 @@ class Report:
     """With --model, compare at most this many, evenly spread over the dataset."""
     device: str = "auto"
     """With --model, where it runs: auto, cpu, cuda, cuda:1, mps, ..."""
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """With --model, where tokens were not stored: where the source dataset is now, by default where the run read it."""
     tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Hub id or folder of the tokenizer; by default that of the model the dataset names."""
 
@@ -107,6 +109,7 @@ def write_report(source: Source, split: str | None, options: Report) -> str:
         model=options.model,
         conversations=options.conversations,
         device=options.device,
+        source_dataset=options.dataset,
         tokenizer=tokenizer,
     )
     return str(save_page(options.output_file, page))

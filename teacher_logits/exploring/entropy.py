@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from teacher_logits.codec.quantize import STEPS
 from teacher_logits.exploring.decoding import Sample, dequantize_sampled_logits, dequantize_top_logits
+from teacher_logits.exploring.possible import require_possible
 from teacher_logits.exploring.runs import told
 from teacher_logits.records import Float64
 from teacher_logits.settings import MAX_VOCABULARY
@@ -49,7 +50,7 @@ def entropy_bounds(sample: Sample) -> tuple[Float64, Float64]:
               for temperatures are there, what the sum s of the square roots of the rest allows, 2 r log(s / r)
               (the entropy is at most that of order 1/2), which is less
     Both are moved apart by what the quantization of the logits may be off. M counts from `vocab_used` of the run;
-    without it from the 262,144 ids of the format.
+    without it from the 262,144 ids of the format. Raises FormatError where `logsumexp_t2` can't be.
     """
     n = sample["num_tokens"]
     if not n:
@@ -67,6 +68,7 @@ def entropy_bounds(sample: Sample) -> tuple[Float64, Float64]:
     tokens = vocabulary_of(sample.get("run") or {}) - stored.sums(np.ones_like(p), n)
     spread = entropy_if_even(most, np.maximum(tokens, 1.0))
     if "logsumexp_t2" in sample:
+        require_possible(sample, "logsumexp_t2")
         spread = np.minimum(spread, entropy_of_roots(most, _roots_of_rest(sample, stored)))
     return np.maximum(lower, 0.0), known + slack + spread
 

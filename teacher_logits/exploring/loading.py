@@ -1,13 +1,15 @@
 """A logits dataset as a `datasets.Dataset`, which remembers the run it came from."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from teacher_logits.codec import CONTRACT_COLUMNS
-from teacher_logits.errors import FormatError
+from teacher_logits.errors import FormatError, SettingsError
 from teacher_logits.exploring.runs import run_of_source
 from teacher_logits.exploring.sources import FolderSource, Source, choose_split, open_source
+from teacher_logits.exploring.streams import row_counts
 from teacher_logits.shards import read_schema
 
 if TYPE_CHECKING:
@@ -49,6 +51,19 @@ def run_of_dataset(dataset: Any) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
+def require_rows(dataset: Any, done: str) -> None:
+    """Raises SettingsError for what is no opened dataset of one split.   done: what is to be done with it."""
+    if isinstance(dataset, Mapping):
+        raise SettingsError(
+            f"{done} of one split (dataset['train']), or of what load_logit_dataset gives; this is a "
+            f"{type(dataset).__name__} of {', '.join(map(str, list(dataset)[:5]))}."
+        )
+    if not hasattr(dataset, "with_format"):
+        raise SettingsError(
+            f"{done} of a folder, a Hub dataset id, a Dataset or an IterableDataset, not of a {type(dataset).__name__}."
+        )
+
+
 def _load(source: Source, split: str | None, streaming: bool, revision: str | None) -> Any:
     import datasets
 
@@ -57,13 +72,27 @@ def _load(source: Source, split: str | None, streaming: bool, revision: str | No
         options["features"] = _features(source)
     if isinstance(source, FolderSource):
         name, shards = source.shards(split)
-        files = {name: [str((source.folder / shard).resolve()) for shard in shards]}
+        rows = row_counts(shards, source.shard)
+        # The library takes a file without rows for a damaged one.
+        filled = [shard for shard in shards if rows[shard]]
+        if not filled:
+            return _empty(_features(source), name, streaming)
+        files = {name: [str((source.folder / shard).resolve()) for shard in filled]}
         return _loaded(source, "parquet", data_files=files, split=name, **options)
     source.splits()
     with source.errors():
         every = _loaded(source, source.name, revision=revision, **options)
     assert isinstance(every, datasets.DatasetDict | datasets.IterableDatasetDict)
     return every[choose_split(source.name, list(every), split)]
+
+
+def _empty(columns: "Features", split: str, streaming: bool) -> Any:
+    import datasets
+
+    name = datasets.NamedSplit(split)
+    if streaming:
+        return datasets.IterableDataset.from_generator(lambda: iter(()), features=columns, split=name)
+    return datasets.Dataset.from_dict({column: [] for column in columns}, columns, split=name)
 
 
 def _features(source: Source) -> "Features":

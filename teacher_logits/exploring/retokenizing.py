@@ -61,7 +61,8 @@ def retokenized(sample: Sample, dataset: str | None = None) -> Sample:
     except DatasetError as error:
         raise FormatError(
             f"The source dataset of the run can't be opened: {error} Its options name it as seen from the folder where "
-            "the run was started; say where it is now with dataset= in Python, --dataset in a terminal."
+            "the run was started; say where it is now with dataset= in Python (of dataset_report source_dataset=), "
+            "--dataset in a terminal."
         ) from error
     example = run_again.example(sample["index"])
     _check(sample, example)

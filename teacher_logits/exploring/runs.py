@@ -148,8 +148,7 @@ def tokenizer_of(run: Mapping[str, Any]) -> Any:
         raise TeacherError(
             "This sample doesn't tell which model it is from. Pass tokenizer=AutoTokenizer.from_pretrained(...)."
         )
-    metadata = run.get("metadata") or {}
-    tokenizer, sha256 = _loaded(model, metadata.get("model_revision") or told(run, "revision"))
+    tokenizer, sha256 = _loaded(model, told(run, "model_revision") or told(run, "revision"))
     _warn_of_another(model, sha256, run)
     return tokenizer
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from teacher_logits.codec import CONTRACT_COLUMNS, unpack_indices
 from teacher_logits.errors import FormatError
-from teacher_logits.exploring.loading import run_of_dataset
+from teacher_logits.exploring.loading import require_rows, run_of_dataset
+from teacher_logits.exploring.possible import require_possible
 from teacher_logits.exploring.runs import run_of_source
 from teacher_logits.exploring.sources import Source, hub_errors, open_source
 from teacher_logits.exploring.streams import (
@@ -32,7 +34,6 @@ _PER_TOKEN = {
     "sampled_max": np.float32,
     "logsumexp": np.float64,
 }
-_FINITE = [name for name in _PER_TOKEN if name != "top_counts"]
 _OPTIONAL_PER_TOKEN = {
     "logsumexp_t2": np.float32,
     "logsumexp_t4": np.float32,
@@ -63,7 +64,8 @@ def get_sample(dataset: Any, place: int | None = None, *, index: int | None = No
       logits_dtype, run                              of the run, as far as the dataset tells it: None, {}
     Entry i describes the distribution that predicts token `input_ids[positions[i]]`.
 
-    Raises NoSuchSampleError (an IndexError and a FormatError), and FormatError where the row is damaged.
+    Raises NoSuchSampleError (an IndexError and a FormatError), FormatError where the row is damaged, and SettingsError
+    where `dataset` is something else.
     """
     if (place is None) == (index is None):
         raise TypeError("get_sample takes either a place or index=, a number of the source dataset")
@@ -71,6 +73,9 @@ def get_sample(dataset: Any, place: int | None = None, *, index: int | None = No
         raise NoSuchSampleError(f"There is no row {place}: rows are counted from 0.")
     if isinstance(dataset, str | Path):
         return read_sample(open_source(dataset), None, place, index)
+    if isinstance(dataset, Source):
+        return read_sample(dataset, None, place, index)
+    require_rows(dataset, "A sample is taken")
     files = files_of_stream(dataset)
     if files is not None:
         try:
@@ -177,8 +182,11 @@ def unpack_row(row: Mapping[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     missing = [name for name in CONTRACT_COLUMNS if row.get(name) is None]
     if missing:
         raise FormatError(f"The row lacks {', '.join(missing)}; it isn't a whole row of a logits dataset.")
+    for name in ("index", "num_tokens"):
+        if isinstance(row[name], bool) or not isinstance(row[name], Integral):
+            raise FormatError(f"A row's {name} is {row[name]!r:.60}, not a whole number: it is damaged, or no row.")
     optional = {name: dtype for name, dtype in _OPTIONAL_PER_TOKEN.items() if row.get(name) is not None}
-    columns = {name: np.asarray(row[name], dtype) for name, dtype in (_PER_TOKEN | optional).items()}
+    columns = {name: _numbers(row, name, dtype) for name, dtype in (_PER_TOKEN | optional).items()}
     tokens = int(row["num_tokens"])
     for name, values in columns.items():
         if len(values) != tokens:
@@ -196,23 +204,43 @@ def unpack_row(row: Mapping[str, Any], run: dict[str, Any]) -> dict[str, Any]:
         "run": run,
     }
     if row.get("input_ids") is not None:
-        sample["input_ids"] = np.asarray(row["input_ids"], np.int32)
+        sample["input_ids"] = _numbers(row, "input_ids", np.int32)
     _check_lengths(sample)
-    _check_finite(sample)
+    require_possible(sample)
     _check_positions(sample)
     return sample
 
 
+def _numbers(row: Mapping[str, Any], name: str, dtype: Any) -> np.ndarray:
+    """A list column of a row. Raises FormatError where it holds anything but numbers that this type can be."""
+    try:
+        found = np.asarray(row[name])
+    except ValueError:  # of lists of several lengths
+        found = np.asarray(None)
+    whole = issubclass(dtype, np.integer)
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in ("iu" if whole else "iuf")):
+        raise FormatError(
+            f"Row {row['index']} is damaged: {name} doesn't hold {'whole ' if whole else ''}numbers alone. Look at the "
+            "dataset with verify."
+        )
+    if whole and len(found) and not np.can_cast(found.dtype, dtype):
+        ends = np.iinfo(dtype)
+        if found.min() < ends.min or found.max() > ends.max:
+            raise FormatError(f"Row {row['index']} is damaged: {name} holds numbers beyond {ends.min} to {ends.max}.")
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite then, which the checks refuse
+        return found.astype(dtype)
+
+
 def _ids(row: Mapping[str, Any], kind: str) -> np.ndarray:
-    low = np.asarray(row[f"{kind}_indices_low"], np.uint16)
+    low = _numbers(row, f"{kind}_indices_low", np.uint16)
     try:
         return unpack_indices(low, row[f"{kind}_indices_high"])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise FormatError(f"Row {row['index']} is damaged: {error}") from error
 
 
 def _quantized(row: Mapping[str, Any], kind: str) -> np.ndarray:
-    return np.asarray(row[f"{kind}_logits_quantized"], np.uint16)
+    return _numbers(row, f"{kind}_logits_quantized", np.uint16)
 
 
 def _split(values: np.ndarray, ends: Any, tokens: int) -> list[np.ndarray]:
@@ -230,16 +258,6 @@ def _check_lengths(sample: Mapping[str, Any]) -> None:
         for name in (f"{kind}_indices", f"{kind}_logits_quantized"):
             if any(len(part) != length for part, length in zip(sample[name], lengths, strict=True)):
                 raise FormatError(f"Row {sample['index']} is damaged: {name} has not one part for every token.")
-
-
-def _check_finite(sample: Mapping[str, Any]) -> None:
-    for name in _FINITE:
-        wrong = np.flatnonzero(~np.isfinite(sample[name]))
-        if len(wrong):
-            raise FormatError(
-                f"Row {sample['index']} is damaged: {name} is {sample[name][wrong[0]]} at its entry {wrong[0]}, not "
-                "finite. Look at the dataset with verify."
-            )
 
 
 def _check_positions(sample: Mapping[str, Any]) -> None:

@@ -163,6 +163,8 @@ def _folder(path: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(f"{folder} can't be a folder: there is a file of that name. Give another one.") from error
+    except OSError as error:
+        raise OutputError(f"{folder} can't be made: {error.strerror}. Give another one.") from error
     return folder
 
 

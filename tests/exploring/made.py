@@ -31,6 +31,20 @@ TEXTS = {
 """Prompt and answer of each conversation by its index, the longest first."""
 
 
+IMPOSSIBLE = [
+    ("logsumexp", 1e300),
+    ("logsumexp", -1e300),
+    ("logsumexp_t2", 1e38),
+    ("logsumexp_t4", -1e38),
+    ("top_min", -1e38),
+    ("top_min", 1e38),
+    ("sampled_min", -1e38),
+    ("sampled_min", 1e38),
+    ("sampled_max", 1e38),
+]
+"""Columns, and finite numbers that no entry has there."""
+
+
 @dataclass(frozen=True)
 class Made:
     """The dataset in `folder`, and what it was made of."""

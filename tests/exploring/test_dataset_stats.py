@@ -24,7 +24,7 @@ from teacher_logits.records import Example, JoinedExamples, SparseDistribution
 from teacher_logits.sampling import SamplingSettings, sample
 from teacher_logits.shards import write_shard
 from tests.exploring.damage import change_checkpoint, change_rows
-from tests.exploring.made import CAP, SAMPLED_N, TEXTS, VOCABULARY, Made
+from tests.exploring.made import CAP, IMPOSSIBLE, SAMPLED_N, TEXTS, VOCABULARY, Made
 from tests.exploring.reference import Entry, des_raj, entries_of, highest_entropy, lowest_entropy, perplexity
 from tests.exploring.test_nucleus_stats import FORMS
 
@@ -51,7 +51,7 @@ def test_figures(made: Made, entries: list[Entry], form: str):
         spread = stats.mass[temperature]
         assert spread.mean == pytest.approx(np.mean(masses), abs=1e-5)
         assert spread.smallest == pytest.approx(min(masses), abs=1e-5)
-        assert spread.percentile(50) == pytest.approx(np.percentile(masses, 50), abs=2 * spread.width)
+        assert spread.percentile(50) == pytest.approx(np.percentile(masses, 50), abs=1e-5)
     assert stats.surprise is not None and stats.surprise.perplexity == pytest.approx(perplexity(entries), rel=1e-5)
     assert stats.surprise.impossible == 0
 
@@ -278,6 +278,33 @@ def test_numbers_that_are_none(copy: Path, name: str, number: float):
             compute_dataset_stats(dataset)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("name", "number"), IMPOSSIBLE)
+def test_finite_numbers_that_can_not_be(copy: Path, name: str, number: float):
+    """They are refused before an exp of them overflows."""
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[1][name][0] = number
+
+    change_rows(copy, change, 1)
+    with pytest.raises(FormatError, match=rf"is damaged \({name} .*in the conversation with index {list(TEXTS)[3]}\)"):
+        compute_dataset_stats(copy)
+
+
+@pytest.mark.filterwarnings("error")
+def test_surprise_that_is_unknown_or_absurd(copy: Path, made: Made):
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[0]["token_logprob"][:3] = [float("nan"), float("nan"), -1e38]
+
+    change_rows(copy, change, 1)
+    stats, whole = (compute_dataset_stats(folder).surprise for folder in (copy, made.folder))
+    assert stats is not None and whole is not None and (stats.unknown, whole.unknown) == (2, 0)
+    assert (stats.nats.count, stats.nats.largest) == (whole.nats.count - 2, pytest.approx(1e38))
+    assert stats.nats.percentile(1) < 1 and stats.nats.percentile(99) > 1e30
+    (told,) = [line for line in stats_warnings(compute_dataset_stats(copy)) if "unknown probability" in line]
+    assert told.startswith("Perplexity and surprise are without 2 tokens of unknown probability")
+
+
 @pytest.mark.parametrize("nonsense", ["many", -1, 1e300, True, [6]])
 def test_a_run_that_tells_nonsense(copy: Path, made: Made, nonsense: Any):
     """Its cap and vocabulary are then not known."""
@@ -303,25 +330,49 @@ def test_no_entries(tmp_path: Path, made: Made):
     assert dataset_stats_text(stats) == "conversations  1\nentries        0"
 
 
-def test_spreads_are_exact_to_a_bin():
-    values = np.random.default_rng(0).gamma(2.0, 1.0, 5000)
-    running = RunningSpread(0, 13, 1300)
+SPREADS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "nats": lambda rng: rng.gamma(2.0, 1.0, 100_000),
+    "surprise at what a sure teacher expected": lambda rng: np.exp(rng.normal(-9, 3, 100_000)).clip(2e-6),
+    "surprise up to the farthest logits": lambda rng: rng.uniform(0, 712, 5000) ** 2 / 712,
+    "masses near 1": lambda rng: 1 - rng.beta(0.5, 40, 100_000),
+}
+
+
+@pytest.mark.parametrize("kind", SPREADS)
+def test_percentiles_are_right_relative_to_themselves(kind: str):
+    values = SPREADS[kind](np.random.default_rng(0))
+    running = RunningSpread()
     for part in np.array_split(values, 7):
         running.add(part)
     spread = running.result()
-    assert (spread.count, spread.smallest, spread.largest) == (5000, values.min(), values.max())
+    assert (spread.count, spread.smallest, spread.largest) == (len(values), values.min(), values.max())
     assert spread.mean == pytest.approx(values.mean())
-    for percent in (0, 1, 25, 50, 99, 100):
-        assert spread.percentile(percent) == pytest.approx(np.percentile(values, percent), abs=spread.width)
-    assert np.isnan(RunningSpread(0, 1, 10).result().median)
+    for percent in (0, 1, 5, 25, 50, 90, 99, 99.9, 100):
+        assert spread.percentile(percent) == pytest.approx(np.percentile(values, percent), rel=2.0**-14)
+
+
+def test_whole_numbers_have_exact_percentiles():
+    values = np.random.default_rng(0).integers(1, 1 << 15, 5000)
+    running = RunningSpread()
+    running.add(values)
+    for percent in (1, 25, 50, 99):
+        assert running.result().percentile(percent) == np.percentile(values, percent)
+
+
+def test_numbers_past_all_bins_are_the_largest_and_smallest():
+    running = RunningSpread()
+    running.add([-1e-9, 0.0, 1.0, 2.0, 1e38])
+    spread = running.result()
+    assert [spread.percentile(percent) for percent in (0, 50, 75, 100)] == [-1e-9, 1.0, 2.0, 1e38]
+    assert np.isnan(RunningSpread().result().median)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0, 100))
 def test_percentiles_of_few_numbers_that_lie_bins_apart(values: list[float], percent: float):
-    running = RunningSpread(0, 1, 100)
+    running = RunningSpread()
     running.add(values)
     spread = running.result()
-    assert spread.percentile(percent) == pytest.approx(np.percentile(values, percent), abs=spread.width + 1e-12)
+    assert spread.percentile(percent) == pytest.approx(np.percentile(values, percent), rel=2.0**-14, abs=2.0**-20)
     assert (spread.percentile(0), spread.percentile(100)) == (min(values), max(values))
 
 

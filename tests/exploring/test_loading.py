@@ -10,10 +10,11 @@ from datasets import Dataset, IterableDataset, load_dataset
 from explore_logits import get_sample, load_extraction_config, load_logit_dataset
 from teacher_logits.command_line.explore import main
 from teacher_logits.errors import FormatError, TeacherError
-from teacher_logits.exploring import tokenizer_of
+from teacher_logits.exploring import NoSuchSampleError, tokenizer_of
 from teacher_logits.exploring.loading import run_of_dataset
 from teacher_logits.extraction.extract import run_extraction
 from teacher_logits.settings import ExtractionConfig
+from tests.exploring.damage import change_table
 from tests.exploring.made import RUN, TEXTS, Made
 from tests.tiny import question_rows, write_jsonl
 
@@ -146,3 +147,16 @@ def test_the_runs_tokenizer(made: Made, caplog: pytest.LogCaptureFixture):
         tokenizer_of({})
     with pytest.raises(TeacherError, match=r"tokenizer of \./gone can't be loaded"):
         tokenizer_of({"config": {"model": "./gone"}})
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_shards_without_rows(copy: Path, streaming: bool):
+    change_table(copy, lambda table: table.slice(0, 0))
+    dataset = load_logit_dataset(copy, streaming=streaming)
+    assert [row["index"] for row in dataset] == list(TEXTS)[2:]
+    assert get_sample(dataset, 1)["index"] == list(TEXTS)[3]
+    change_table(copy, lambda table: table.slice(0, 0), 1)
+    empty = load_logit_dataset(copy, streaming=streaming)
+    assert list(empty) == [] and empty.features == dataset.features
+    with pytest.raises(NoSuchSampleError):
+        get_sample(empty, 0)

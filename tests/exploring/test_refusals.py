@@ -16,7 +16,7 @@ from explore_logits import execute_analysis, get_sample, load_logit_dataset
 from teacher_logits.command_line.explore import main
 from teacher_logits.errors import FormatError, OutputError
 from teacher_logits.exploring.streams import files_of_stream
-from tests.exploring.damage import shards_of
+from tests.exploring.damage import change_checkpoint, shards_of
 from tests.exploring.made import Made
 from tests.extraction.runs import ROOT
 
@@ -84,6 +84,22 @@ def test_options_that_are_no_texts(
     said = capsys.readouterr().err
     assert code == (2 if command == ["show"] and name == "model" else 0), said
     assert not code or (said.startswith("error: ") and said.count("\n") == 1)
+
+
+@pytest.mark.parametrize("command", [["stats"], ["show"], ["html", "-o", "page.html"]])
+def test_a_model_revision_that_is_no_text(
+    command: list[str], copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    change_checkpoint(copy, lambda checkpoint: checkpoint["metadata"].update(model_revision=["a"]))
+    assert main([str(copy), *command]) == 0
+
+
+def test_a_folder_that_can_not_be_made(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder, why in (("/proc/no/such", "can't be made"), (tmp_path / "file", "can't be a folder")):
+        with pytest.raises(OutputError, match=why):
+            execute_analysis(made.folder, folder)
 
 
 def test_files_of_others_are_not_replaced(made: Made, tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 """Finding rows: by place and by number, loaded and streamed, and what is said where there is none."""
 
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from explore_logits import get_sample, load_logit_dataset
-from teacher_logits.errors import FormatError
-from teacher_logits.exploring import NoSuchSampleError, open_source, read_sample
+from teacher_logits.errors import FormatError, SettingsError
+from teacher_logits.exploring import NoSuchSampleError, entropy_bounds, open_source, read_sample
 from teacher_logits.exploring.samples import count_samples, iter_samples, read_samples, unpack_row
-from tests.exploring.made import RUN, TEXTS, Made
+from tests.exploring.made import IMPOSSIBLE, RUN, TEXTS, Made
 
 
 def assert_same(sample: dict, other: dict) -> None:
@@ -136,6 +138,54 @@ def test_numbers_that_are_none(made: Made, name: str, number: float):
     row[name][1] = number
     with pytest.raises(FormatError, match=f"Row 17 is damaged: {name} is {number} at its entry 1"):
         unpack_row(row, {})
+
+
+LISTS = ["logsumexp", "logsumexp_t2", "token_logprob", "top_counts", "top_indices_low", "top_logits_quantized"]
+LISTS += ["sampled_indices_low", "sampled_logits_quantized", "input_ids", "positions"]
+
+
+@pytest.mark.parametrize("foreign", [None, "1", [1]])
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_that_hold_more_than_numbers(made: Made, name: str, foreign: Any):
+    """Nulls above all, which Parquet can hold anywhere."""
+    row = pq.read_table(made.folder / f"data/train-{RUN}-00000.parquet").to_pylist()[0]
+    row[name][1] = foreign
+    with pytest.raises(FormatError, match=f"Row 17 is damaged: {name}"):
+        unpack_row(row, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("index", "17"), ("index", 0.5), ("num_tokens", 1.5), ("index", [17, 123])]
+)
+def test_numbers_of_a_row_that_are_not_whole(made: Made, name: str, value: Any):
+    row = pq.read_table(made.folder / f"data/train-{RUN}-00000.parquet").to_pylist()[0]
+    with pytest.raises(FormatError, match=f"{name} is .*, not a whole number"):
+        unpack_row({**row, name: value}, {})
+
+
+def test_numbers_that_16_bits_can_not_hold(made: Made):
+    row = pq.read_table(made.folder / f"data/train-{RUN}-00000.parquet").to_pylist()[0]
+    row["top_logits_quantized"][1] = 65_536
+    with pytest.raises(FormatError, match="Row 17 is damaged: top_logits_quantized holds numbers beyond 0 to 65535"):
+        unpack_row(row, {})
+
+
+@pytest.mark.parametrize(("name", "number"), [each for each in IMPOSSIBLE if each[0] != "logsumexp_t4"])
+def test_finite_numbers_that_can_not_be(made: Made, name: str, number: float):
+    row = pq.read_table(made.folder / f"data/train-{RUN}-00000.parquet").to_pylist()[0]
+    row[name][1] = number
+    with pytest.raises(FormatError, match=rf"Row 17 is damaged: {name} .*can't be .* at its entry 1\."):
+        entropy_bounds(unpack_row(row, {}))
+
+
+def test_what_is_no_dataset(made: Made):
+    whole = datasets.DatasetDict({"train": load_logit_dataset(made.folder)})
+    for dataset, named in ((None, "NoneType"), ([1, 2], "list"), (whole, "DatasetDict of train")):
+        with pytest.raises(SettingsError, match=f"A sample is taken of .*{named}"):
+            get_sample(dataset, 0)
+    assert get_sample(open_source(made.folder), 0)["index"] == 17
+    with pytest.raises(FormatError, match=r"index is \[17, 123\], not a whole number"):
+        get_sample(load_logit_dataset(made.folder, streaming=True).batch(2), 0)
 
 
 @pytest.mark.parametrize("kept", ["input_ids", "nothing else"])

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,6 +12,7 @@ from explore_logits import compute_bytes_per_token_stats, load_logit_dataset
 from teacher_logits.errors import FormatError
 from teacher_logits.exploring import bytes_per_token_text, open_source
 from teacher_logits.shards import shard_schema
+from tests.exploring.damage import change_table
 from tests.exploring.made import TEXTS, Made
 
 
@@ -79,4 +81,21 @@ def test_damage(copy: Path):
     content[-200:-8] = 255
     shard.write_bytes(content.tobytes())
     with pytest.raises(FormatError):
+        compute_bytes_per_token_stats(copy)
+
+
+@pytest.mark.parametrize("streaming", [None, False, True])
+def test_a_row_that_does_not_say_how_many_tokens_it_has(copy: Path, streaming: bool | None):
+    def change(table: pa.Table) -> pa.Table:
+        return table.set_column(1, "num_tokens", pa.array([None, 3], pa.int32()))
+
+    change_table(copy, change)
+    dataset = copy if streaming is None else load_logit_dataset(copy, streaming=streaming)
+    with pytest.raises(FormatError, match=r"is damaged \(num_tokens"):
+        compute_bytes_per_token_stats(dataset)
+
+
+def test_a_shard_of_something_else(copy: Path):
+    change_table(copy, lambda table: table.select(["input_ids"]))
+    with pytest.raises(FormatError, match="lacks the columns num_tokens"):
         compute_bytes_per_token_stats(copy)

@@ -126,3 +126,26 @@ def test_of_a_whole_dataset_the_text_says_all(output: Path):
     text = verification_text(found).splitlines()
     assert text[:3] == ["a", "b", "note: c"] and text[3].endswith("bytes: NOT sound, see above")
     assert text[4].startswith("To mend it: remove the shards") and "--resume" in text[4] and len(text) == 5
+
+
+def test_where_all_shards_agree_it_is_the_checkpoint_that_is_to_be_mended(output: Path):
+    change_checkpoint(output, lambda checkpoint: checkpoint["metadata"].update(vocab_used=399))
+    found = verify_dataset(output)
+    assert len(found.problems) == len(shards_of(output)) > 1 and "checkpoint.json says 399" in found.problems[0]
+    assert found.advice.startswith("To mend checkpoint.json:") and "remove" not in found.advice
+    change_checkpoint(output, lambda checkpoint: checkpoint["metadata"].update(vocab_used=400))
+    assert verify_dataset(output).sound
+    change_metadata(output, vocab_used=399)
+    assert verify_dataset(output).advice.startswith("To mend it: remove the shards that are named"), "one of several"
+
+
+def test_the_checkpoint_of_another_run(output: Path):
+    def change(checkpoint: dict[str, Any]) -> None:
+        checkpoint["metadata"]["seed"] += 1
+        checkpoint["fingerprint"] = checkpoint["metadata"]["fingerprint"] = fingerprint(checkpoint["metadata"])
+
+    change_checkpoint(output, change)
+    found = verify_dataset(output, look_at_source=False)
+    assert any("the fingerprint is" in line for line in found.problems)
+    assert any("has another name" in line for line in found.problems)
+    assert found.advice.startswith("To mend checkpoint.json:") and "remove" not in found.advice

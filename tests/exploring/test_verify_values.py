@@ -127,6 +127,11 @@ DAMAGES = {
     "sampled_min": (at("sampled_min", math.nan), ["sampled_min is not finite"]),
     "sampled_max": (at("sampled_max", math.inf), ["sampled_max is not finite"]),
     "token_logprob": (at("token_logprob", math.nan), ["token_logprob is no log-probability"]),
+    "below all": (at("token_logprob", -1e38), ["token_logprob is below what a token can have"]),
+    "just below all": (
+        at("token_logprob", -700 - math.log(400) - 0.01),
+        ["token_logprob is below what a token can have"],
+    ),
     "swapped": (swapped, ["top_min is above top_max"]),
     "sampled swapped": (at("sampled_max", -1000.0), ["sampled_min is above sampled_max"]),
     "t2": (at("logsumexp_t2", lambda old: old + 50), ["logsumexp_t2 can't be the sum over logits up to top_max"]),

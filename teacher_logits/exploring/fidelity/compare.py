@@ -31,6 +31,7 @@ def compare_with_teacher(
     tokenizer: Any = None,
     *,
     any_model: bool = False,
+    dataset: str | None = None,
     split: str | None = None,
     revision: str | None = None,
 ) -> FidelityReport:
@@ -40,6 +41,7 @@ def compare_with_teacher(
     model: a Hub id or folder; it must hold what the run's model held, unless `any_model`.   tokenizer: by default the
     model's own.
     conversations: at most so many, evenly spread over the dataset; `seed` chooses them.
+    dataset: where the run's source dataset is now, which conversations stored without tokens are rendered from.
     dtype: type to compute in; auto: that of the run.   device: auto, cpu, cuda, mps, ...
 
     One conversation is read at a time, without padding. Memory holds the teacher, one row group, up to 2 GiB of logits
@@ -55,7 +57,7 @@ def compare_with_teacher(
     measures = Measures()
     with progress("comparing", len(places), "conversations") as shown:
         for sample in iter_samples(opened, split, places):
-            _compare(sample, compared, measures)
+            _compare(sample, compared, measures, dataset)
             shown.advance(note=f"{measures.entries:,} tokens")
     return _report(opened.name, total, compared, measures)
 
@@ -68,10 +70,10 @@ def spread_places(total: int, wanted: int, seed: int) -> list[int]:
     return np.random.default_rng(seed).integers(bounds[:-1], bounds[1:]).tolist()
 
 
-def _compare(sample: dict[str, Any], compared: ComparedTeacher, measures: Measures) -> None:
+def _compare(sample: dict[str, Any], compared: ComparedTeacher, measures: Measures, dataset: str | None) -> None:
     if not sample["num_tokens"]:
         return
-    whole = retokenized(sample)
+    whole = retokenized(sample, dataset)
     measures.add(whole, compared.truth(whole, stored_ids(whole, compared.vocab_used)))
 
 

@@ -63,7 +63,7 @@ def page_content(sample: Sample, tokenizer: Any = None) -> Content:
         entries |= _of_tokens(sample, tokenizer)
     heading = f"Conversation {sample['index']}"
     return Content(
-        title=" · ".join([_model(sample), heading, _settings(sample)]),
+        title=_one_line(" · ".join([_model(sample), heading, _settings(sample)])),
         heading=heading,
         facts=_facts(sample, logprobs, turns if has_tokens else ()),
         turns=turns,
@@ -139,7 +139,11 @@ def _starts(turns: Sequence[Turn]) -> list[int]:
 
 
 def _facts(sample: Sample, logprobs: Float64, turns: Sequence[Turn]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, visible(value).replace("\n", " ")) for name, value in _fact_rows(sample, logprobs, turns))
+    return tuple((name, _one_line(value)) for name, value in _fact_rows(sample, logprobs, turns))
+
+
+def _one_line(text: str) -> str:
+    return visible(text).replace("\n", " ")
 
 
 def _fact_rows(sample: Sample, logprobs: Float64, turns: Sequence[Turn]) -> Iterator[tuple[str, str]]:

@@ -116,6 +116,7 @@ def report_content(
     model: str | Path | None = None,
     conversations: int = CONVERSATIONS,
     device: str = "auto",
+    source_dataset: str | None = None,
     tokenizer: Any = None,
     surprising: int = 10,
 ) -> Report:
@@ -125,7 +126,7 @@ def report_content(
     """
     comparison = None
     if model is not None:
-        found = compare_with_teacher(source, model, conversations, device=device, split=split)
+        found = compare_with_teacher(source, model, conversations, device=device, split=split, dataset=source_dataset)
         comparison = comparison_of(found)
     stats = compute_dataset_stats(source, split=split, surprising=surprising)
     sizes = analyze_nucleus_sizes(source, per_sample=True, per_position=True, split=split)

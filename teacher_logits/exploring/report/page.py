@@ -23,6 +23,7 @@ def dataset_report(
     model: str | Path | None = None,
     conversations: int = CONVERSATIONS,
     device: str = "auto",
+    source_dataset: str | None = None,
     tokenizer: Any = None,
 ) -> str:
     """A dataset on one HTML page: figures, soundness, plots, the most surprising tokens, conversations.
@@ -32,7 +33,7 @@ def dataset_report(
     verify: whether to check it, for which every shard is read (and of a Hub dataset fetched).   look_at_source: and
     whether to open the run's source dataset to see if conversations are missing.
     model: the teacher, to be run again on `device` over at most so many conversations, as `compare_with_teacher` does;
-    by default it isn't.
+    by default it isn't.   source_dataset: where the run's source is now, for that of a dataset without its tokens.
     tokenizer: by default that of the run's model; where it can't be had the page says so, and shows no text.
     Without matplotlib it says so in place of the plots. Raises FormatError where the dataset can't be read,
     TeacherError where the model is another or can't be loaded.
@@ -46,6 +47,7 @@ def dataset_report(
         model=model,
         conversations=conversations,
         device=device,
+        source_dataset=source_dataset,
         tokenizer=tokenizer,
     )
     return report_html(content)

@@ -14,7 +14,6 @@ from teacher_logits.codec.indices import ends_of
 from teacher_logits.exploring.statistics.spread import RunningSpread, Spread
 from teacher_logits.records import Float64, Int32, Int64
 
-_MOST_NATS, _NATS_BINS = 50.0, 5_000
 _RANKS = 256
 
 
@@ -40,6 +39,8 @@ class SurpriseStats:
     """Of the tokens that have a probability."""
     impossible: int
     """Tokens without a probability: their id is past the vocabulary in use, or their logit far below the largest."""
+    unknown: int
+    """Tokens whose probability is stored as NaN."""
     most_surprising: tuple[SurprisingToken, ...]
     """Those of the smallest probability, the smallest first; of the tokens that have one."""
 
@@ -89,17 +90,18 @@ class SurpriseCounter:
     """Collects surprise, and the `count` most surprising tokens."""
 
     def __init__(self, count: int) -> None:
-        self._spread = RunningSpread(0.0, _MOST_NATS, _NATS_BINS)
-        self._count, self._impossible, self._tables = count, 0, 0
+        self._spread = RunningSpread()
+        self._count, self._impossible, self._unknown, self._tables = count, 0, 0, 0
         self._least: list[SurprisingToken] = []
 
     def add(self, table: pa.Table, columns: FlatColumns, positions: Int32 | None, tokens: Int64 | None) -> None:
-        """Count the column token_logprob of a table, where it has one. A NaN says nothing and isn't counted."""
+        """Count the column token_logprob of a table, where it has one. A NaN says nothing of surprise."""
         if "token_logprob" not in table.column_names:
             return
         self._tables += 1
         logs = flat_values(table, "token_logprob", columns.ends).astype(np.float64)
         self._impossible += int(np.isneginf(logs).sum())
+        self._unknown += int(np.isnan(logs).sum())
         finite = np.flatnonzero(np.isfinite(logs))
         self._spread.add(-logs[finite])
         candidates = finite[_smallest(logs[finite], self._count)]
@@ -121,7 +123,7 @@ class SurpriseCounter:
         """None where the column is not stored."""
         if not self._tables:
             return None
-        return SurpriseStats(self._spread.result(), self._impossible, tuple(self._least))
+        return SurpriseStats(self._spread.result(), self._impossible, self._unknown, tuple(self._least))
 
 
 class RankCounter:

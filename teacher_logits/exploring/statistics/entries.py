@@ -20,6 +20,7 @@ from teacher_logits.exploring.entropy import (
     entropy_in_fewest,
     entropy_of_roots,
 )
+from teacher_logits.exploring.possible import first_impossible
 from teacher_logits.records import Float64, Int64
 
 Numbers = NDArray[np.floating]
@@ -79,24 +80,25 @@ class EntryBlock:
         return roots / self.whole_roots(temperature)
 
 
-def require_finite(columns: FlatColumns, tempered: Mapping[int, Numbers]) -> None:
-    """Raises ValueError, which names the conversation, where a log-sum-exp or a bound of the logits is not finite.
+def require_possible(columns: FlatColumns, tempered: Mapping[int, Numbers]) -> None:
+    """Raises ValueError, which names the conversation, where a log-sum-exp or a bound of the logits can't be.
 
     tempered: as in `EntryBlock`.
     """
-    named: dict[str, Numbers] = {
-        "logsumexp": columns.logsumexp,
-        "top_min": columns.top.smallest,
-        "top_max": columns.top.largest,
-        "sampled_min": columns.sampled.smallest,
-        "sampled_max": columns.sampled.largest,
-        **{f"logsumexp_t{temperature}": values for temperature, values in tempered.items()},
-    }
-    for name, values in named.items():
-        wrong = np.flatnonzero(~np.isfinite(values))
-        if len(wrong):
-            row = int(np.searchsorted(columns.ends, wrong[0], "right")) - 1
-            raise ValueError(f"{name} is {values[wrong[0]]} in the conversation with index {columns.index[row]}")
+    found = first_impossible(
+        {
+            "logsumexp": columns.logsumexp,
+            "top_min": columns.top.smallest,
+            "top_max": columns.top.largest,
+            "sampled_min": columns.sampled.smallest,
+            "sampled_max": columns.sampled.largest,
+            **{f"logsumexp_t{temperature}": values for temperature, values in tempered.items()},
+        }
+    )
+    if found is not None:
+        what, entry = found
+        row = int(np.searchsorted(columns.ends, entry, "right")) - 1
+        raise ValueError(f"{what} in the conversation with index {columns.index[row]}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from teacher_logits.errors import FormatError
 from teacher_logits.exploring.statistics.tables import ShardTables, Tables, tables_of
 from teacher_logits.progress import track
 from teacher_logits.shards import encoded_footer, read_table, shard_footer, shard_schema
@@ -79,9 +80,18 @@ def _shards(tables: ShardTables) -> Iterator[tuple[Any, int, int]]:
     for shard in track(tables.shards, "reading footers", len(tables.shards), "shards"):
         with source.shard(shard) as stream:
             footer = shard_footer(stream)
+            tables.present(["num_tokens"], footer.schema.to_arrow_schema().names)
             stream.seek(0)
-            tokens = read_table(stream, ["num_tokens"])["num_tokens"].to_numpy().sum()
-        yield footer, source.size(shard), int(tokens)
+            tokens = _tokens(tables, read_table(stream, ["num_tokens"]))
+        yield footer, source.size(shard), tokens
+
+
+def _tokens(tables: Tables, table: pa.Table) -> int:
+    """The tokens of a table's rows. Raises FormatError where a row doesn't say how many."""
+    counts = table["num_tokens"]
+    if counts.null_count or not pa.types.is_integer(counts.type):
+        raise FormatError(f"{tables.name} is damaged (num_tokens holds more than whole numbers). `verify` tells where.")
+    return int(counts.to_numpy().sum())
 
 
 def _encoded(tables: Tables) -> Iterator[tuple[Any, int, int]]:
@@ -90,7 +100,7 @@ def _encoded(tables: Tables) -> Iterator[tuple[Any, int, int]]:
     tokens = 0
     for table, _ in tables.each(shard_schema().names, "encoding rows", lambda table: table):
         waiting.append(table)
-        tokens += int(table["num_tokens"].to_numpy().sum())
+        tokens += _tokens(tables, table)
         if tokens >= _ROW_GROUP_ENTRIES or sum(map(len, waiting)) >= _ROW_GROUP_ROWS:
             yield encoded_footer(pa.concat_tables(waiting)), 0, tokens
             waiting, tokens = [], 0

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from teacher_logits.errors import FormatError, SettingsError
-from teacher_logits.exploring.loading import run_of_dataset
+from teacher_logits.exploring.loading import require_rows, run_of_dataset
 from teacher_logits.exploring.runs import run_of_source
 from teacher_logits.exploring.sources import Source, open_source
 from teacher_logits.progress import progress
@@ -47,7 +47,7 @@ class Tables(ABC):
     def _tables(self, columns: Sequence[str], title: str) -> Iterator[pa.Table]:
         """The tables, as they are read."""
 
-    def _present(self, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
+    def present(self, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
         """Those of the wanted columns that are there."""
         missing = [name for name in wanted if name not in there and name not in _OPTIONAL]
         if missing:
@@ -67,7 +67,7 @@ class ShardTables(Tables):
         with progress(title, len(self.shards), "shards") as shown:
             for shard in self.shards:
                 with self.source.shard(shard) as stream:
-                    present = self._present(columns, read_schema(stream).names)
+                    present = self.present(columns, read_schema(stream).names)
                     stream.seek(0)
                     for table in iter_row_groups(stream, present):
                         yield table
@@ -88,10 +88,10 @@ class OpenTables(Tables):
         names = self._dataset.column_names
         chosen = self._dataset
         if names is not None:
-            chosen = chosen.select_columns(self._present(columns, names))
+            chosen = chosen.select_columns(self.present(columns, names))
         with progress(title, total, "conversations") as shown:
             for table in chosen.with_format("arrow").iter(BATCH_ROWS):
-                yield table.select(self._present(columns, table.column_names))
+                yield table.select(self.present(columns, table.column_names))
                 shown.advance(table.num_rows)
 
 
@@ -107,18 +107,9 @@ def tables_of(dataset: Any, split: str | None = None, revision: str | None = Non
         raise SettingsError("revision belongs to the id of a Hub dataset; an opened one is what it is.")
     if isinstance(dataset, Source):
         return ShardTables(dataset, split)
-    if isinstance(dataset, Mapping):
-        raise SettingsError(
-            "Statistics are made of one split (dataset['train']), or of what load_logit_dataset gives; this is a "
-            f"{type(dataset).__name__} of {', '.join(map(str, list(dataset)[:5]))}."
-        )
+    require_rows(dataset, "Statistics are made")
     if split is not None:
         raise SettingsError("split belongs to a folder or a Hub dataset id; an opened dataset is one split.")
-    if not hasattr(dataset, "with_format"):
-        raise SettingsError(
-            f"Statistics are made of a folder, a Hub dataset id, a Dataset or an IterableDataset, not of a "
-            f"{type(dataset).__name__}."
-        )
     return OpenTables(dataset)
 
 

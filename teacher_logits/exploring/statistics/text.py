@@ -77,6 +77,11 @@ def stats_warnings(stats: DatasetStats) -> list[str]:
             f"{stats.surprise.impossible:,} tokens of the texts have no probability: their ids are past the vocabulary "
             "in use, or their logits far below the largest. They count in no figure of surprise."
         )
+    if stats.surprise is not None and stats.surprise.unknown:
+        found.append(
+            f"Perplexity and surprise are without {stats.surprise.unknown:,} tokens of unknown probability (NaN), "
+            "which no run stores: the dataset is damaged, and verify tells where."
+        )
     return found
 
 

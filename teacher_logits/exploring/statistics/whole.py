@@ -19,7 +19,7 @@ from teacher_logits.exploring.statistics.actual import (
     SurpriseStats,
     tokens_of,
 )
-from teacher_logits.exploring.statistics.entries import Entropies, EntryBlock, entropies, require_finite
+from teacher_logits.exploring.statistics.entries import Entropies, EntryBlock, entropies, require_possible
 from teacher_logits.exploring.statistics.nucleus import CountedFrom, NucleusCounter, NucleusSizeStats, cap_of
 from teacher_logits.exploring.statistics.spread import POSITION_BINS, RunningSpread, Spread, bins_of, places_in_turn
 from teacher_logits.exploring.statistics.tables import Tables, tables_of
@@ -30,11 +30,6 @@ _TEMPERED = {2: "logsumexp_t2", 4: "logsumexp_t4"}
 """The temperatures other than 1 whose log-sum-exp is stored, and its column."""
 _BLOCK = 4096
 """Entries worked on at a time: what lies between then stays in the processor's caches."""
-_LONGEST = 1 << 16
-"""Conversations of more entries count as having so many, but for mean and largest."""
-_MASS_BINS, _NATS_BINS = 10_000, 13_000
-_MOST_NATS = 13.0
-"""More than log(262,144), the entropy of the largest vocabulary there is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +114,13 @@ class _Counter:
     def __init__(self, vocabulary: int, logits_dtype: str, surprising: int) -> None:
         self._vocabulary, self._dtype = vocabulary, logits_dtype
         self._nucleus = NucleusCounter()
-        self._lengths = RunningSpread(0, _LONGEST, _LONGEST, whole=True)
-        self._mass = {temperature: RunningSpread(0, 1, _MASS_BINS) for temperature in (1, *_TEMPERED)}
+        self._lengths = RunningSpread()
+        self._mass = {temperature: RunningSpread() for temperature in (1, *_TEMPERED)}
         self._entropy = _EntropyCounter()
         self._surprise, self._ranks = SurpriseCounter(surprising), RankCounter()
 
     def add(self, table: pa.Table) -> None:
-        """Count the rows of a table. Raises ValueError where columns don't belong together or hold NaN."""
+        """Count the rows of a table. Raises ValueError where columns don't belong together or hold what can't be."""
         columns = flat_columns(table)
         if not columns.counts.all():
             raise ValueError("an entry has an empty nucleus")
@@ -139,7 +134,7 @@ class _Counter:
             for temperature, name in _TEMPERED.items()
             if name in table.column_names
         }
-        require_finite(columns, tempered)
+        require_possible(columns, tempered)
         first = 0
         for part in columns.parts(_BLOCK):
             span = slice(first, first + len(part.counts))
@@ -182,7 +177,7 @@ class _EntropyCounter:
     """Collects entropies, and their sums by position."""
 
     def __init__(self) -> None:
-        self._spreads = {name: RunningSpread(0, _MOST_NATS, _NATS_BINS) for name in ("nucleus", "lowest", "highest")}
+        self._spreads = {name: RunningSpread() for name in ("nucleus", "lowest", "highest")}
         self._estimates = 0.0
         self._sums = np.zeros((3, len(POSITION_BINS)))
         self._turns_known = True

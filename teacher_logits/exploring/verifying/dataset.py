@@ -12,7 +12,7 @@ from teacher_logits.exploring.text import visible
 from teacher_logits.exploring.verifying.missing import MISSING_KINDS, NOT_LOOKED_FOR, look_for_missing
 from teacher_logits.exploring.verifying.problems import MOST_OF_A_KIND, Problems, one_line
 from teacher_logits.exploring.verifying.run import CHECKPOINT_KIND, Listed, StoredRun, read_run
-from teacher_logits.exploring.verifying.shard import NOTHING, UNREADABLE, Counted, ShardCheck
+from teacher_logits.exploring.verifying.shard import NOTHING, OTHER_RUN, OTHER_TEACHER, UNREADABLE, Counted, ShardCheck
 from teacher_logits.progress import progress
 from teacher_logits.shards import shard_name, shard_number
 
@@ -24,6 +24,7 @@ _CHECKPOINT_ADVICE = (
     f"To mend {CHECKPOINT}: put it back from a backup (on the Hub, from an earlier commit). Without one, "
     "extract_logits.py --force-restart begins anew."
 )
+_OTHER_NAMES = "shards of other names"
 _SOUND_SO_FAR = "sound, but whether conversations are missing could not be checked"
 
 
@@ -101,7 +102,7 @@ def verify_dataset(
         tokens=sum(shard.tokens for shard in counted.values()),
         size=size,
         missing_unknown=reason is not None,
-        advice=_advice(run, problems.kinds),
+        advice=_advice(run, problems.kinds, len({shard.run for shard in counted.values()}) == 1),
     )
 
 
@@ -116,11 +117,15 @@ def verification_text(found: Verification) -> str:
     return "\n".join([*lines, found.advice] if found.advice else lines)
 
 
-def _advice(run: StoredRun, kinds: frozenset[str]) -> str:
-    """How to mend problems of these kinds."""
-    shards = kinds - {CHECKPOINT_KIND} - MISSING_KINDS
+def _advice(run: StoredRun, kinds: frozenset[str], agreeing: bool) -> str:
+    """How to mend problems of these kinds.   agreeing: whether all shards say that they are of the same run."""
+    of_checkpoint = {CHECKPOINT_KIND}
+    if agreeing:
+        # One file says otherwise than all the others: it is the one that was changed.
+        of_checkpoint |= {OTHER_TEACHER} | ({OTHER_RUN, _OTHER_NAMES} if OTHER_RUN in kinds else set())
+    shards = kinds - of_checkpoint - MISSING_KINDS
     # Without a list of the shards a run can't be continued either.
-    checkpoint = CHECKPOINT_KIND in kinds and (not shards or run.shards is None)
+    checkpoint = bool(of_checkpoint & kinds) and (not shards or run.shards is None)
     return " ".join([_CHECKPOINT_ADVICE] * checkpoint + [_ADVICE] * bool(shards))
 
 
@@ -137,7 +142,7 @@ def _compare_lists(names: list[str], run: StoredRun, problems: Problems) -> None
         if number is None:
             problems.add("files that are no shards", f"{one_line(name)}: this is not what a shard is called")
         elif run.fingerprint and isinstance(split, str) and name != shard_name(split, run.fingerprint, number):
-            problems.add("shards of other names", f"{one_line(name)}: a shard of this run and split has another name")
+            problems.add(_OTHER_NAMES, f"{one_line(name)}: a shard of this run and split has another name")
 
 
 def _check_shards(

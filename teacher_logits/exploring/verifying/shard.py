@@ -1,5 +1,6 @@
 """One shard: its bytes, its schema, its metadata, its counts, and all its rows, a row group at a time."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from teacher_logits.shards import iter_row_groups, read_metadata, read_schema, s
 _ENTRIES_AT_ONCE = 8192
 """Entries whose numbers are looked at together: few enough for the processor's caches."""
 UNREADABLE = "shards that can't be read"
+OTHER_RUN, OTHER_TEACHER = "shards of another run", "shards of another teacher"
 _TEACHERS = ("vocab_size", "vocab_used", "tokenizer_length", "logits_dtype")
 """What the metadata say of the teacher's logits, besides what the fingerprint is made of."""
 
@@ -34,9 +36,11 @@ class Counted:
     tokens: int
     whole: bool
     """Whether all rows could be read."""
+    run: str
+    """What its metadata say of its run and teacher, as JSON: equal for all shards of a run."""
 
 
-NOTHING = Counted(np.zeros(0, np.int64), 0, whole=False)
+NOTHING = Counted(np.zeros(0, np.int64), 0, whole=False, run="")
 
 
 class ShardCheck:
@@ -91,14 +95,14 @@ class ShardCheck:
         stored, wanted = metadata.get("fingerprint"), self._run.fingerprint
         if wanted is not None and stored != wanted:
             text = f"the fingerprint is {shown(stored)}, and that of checkpoint.json {one_line(wanted)}"
-            self._add("shards of another run", text)
+            self._add(OTHER_RUN, text)
         elif reason := fingerprint_problem(str(stored), metadata):
             self._add("shards whose fingerprint is wrong", reason)
         for field in _TEACHERS:
             told, own = (self._run.metadata or {}).get(field), metadata.get(field)
             if self._run.metadata is not None and told != own and isinstance(own, int | str):
                 text = f"{field} is {shown(own)}, and checkpoint.json says {shown(told)}"
-                self._add("shards of another teacher", text)
+                self._add(OTHER_TEACHER, text)
         return metadata
 
     def _told(self, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +144,7 @@ class ShardCheck:
         """Go through the row groups; with `bounds`, look at every number."""
         numbers: list[Int64] = [NOTHING.index]
         rows, tokens, whole = 0, 0, True
+        told = json.dumps([metadata.get(field) for field in ("fingerprint", *_TEACHERS)])
         try:
             for table in iter_row_groups(file):
                 rows += table.num_rows
@@ -150,8 +155,8 @@ class ShardCheck:
                     self._check_table(table, bounds)
         except FormatError as error:
             self._add(UNREADABLE, str(error))
-            return Counted(np.concatenate(numbers), tokens, whole=False)
-        counted = Counted(np.concatenate(numbers), tokens, whole)
+            return Counted(np.concatenate(numbers), tokens, False, told)
+        counted = Counted(np.concatenate(numbers), tokens, whole, told)
         listed = self._listed
         if listed is not None and (listed.rows, listed.tokens) != (rows, tokens):
             told = f"{listed.rows} and {listed.tokens}"

@@ -15,6 +15,7 @@ from teacher_logits.codec import Distributions, FlatColumns, decode_distribution
 from teacher_logits.codec.flat import FlatTokens
 from teacher_logits.codec.indices import ends_of
 from teacher_logits.codec.quantize import STEPS
+from teacher_logits.exploring.possible import FARTHEST
 from teacher_logits.exploring.verifying.structure import Bounds, Mask, rows_with
 from teacher_logits.records import Float64, Int32, Int64
 
@@ -182,6 +183,8 @@ def _of_tokens(entries: _Entries, bounds: Bounds) -> Iterator[Fault]:
     """The log-probability of the text's own token; -inf says that its id or its logit is out of reach."""
     found = entries.token_logprob
     yield "token_logprob is no log-probability", np.isnan(found) | (found > _ROUNDING)
+    lowest = -(FARTHEST + np.log(bounds.vocab_used)) * (1 + _FLOAT32) - _ROUNDING
+    yield "token_logprob is below what a token can have", np.isfinite(found) & (found < lowest)
     if entries.tokens is None:
         return
     beyond = entries.tokens >= bounds.vocab_used

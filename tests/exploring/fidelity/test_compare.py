@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from teacher_logits.command_line.explore import main
 from teacher_logits.errors import FormatError, SettingsError, TeacherError
 from teacher_logits.exploring import compare_with_teacher, fidelity_text, get_sample
 from teacher_logits.exploring.fidelity import FidelityReport
@@ -98,6 +99,27 @@ def test_tokens_that_are_not_stored(tiny_teacher: Path, tiny_chat: Path, tmp_pat
     place.run(store_tokens=False, dtype="float32", top_p_max_elements=30, sampled_n=8)
     found, wanted = compared(place.folder, tiny_teacher), compared(runs["float32"].folder, tiny_teacher)
     assert found.sound and found.figures == wanted.figures
+
+
+def test_tokens_that_are_not_stored_of_a_source_that_moved(
+    tiny_teacher: Path, tiny_chat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = Path(shutil.copy(tiny_chat, tmp_path / "chat.jsonl"))
+    place = Place(tiny_teacher, data, tmp_path / "logits", tmp_path / "cache")
+    place.run(store_tokens=False, limit=4)
+    now = str(data.rename(tmp_path / "moved.jsonl"))
+    assert compared(place.folder, tiny_teacher, dataset=now).entries
+    page = ["-o", str(tmp_path / "report.html"), "--no-verify"]
+    for command in (
+        [str(place.folder), "compare"],
+        ["compare", str(place.folder)],
+        [str(place.folder), "report", *page],
+    ):
+        given = [*command, "--model", str(tiny_teacher)]
+        assert main(given) == 2
+        assert "say where it is now" in (said := capsys.readouterr().err) and "--dataset in a terminal" in said
+        assert main([*given, "--dataset", now]) == 0
+    assert "what the teacher says" in (tmp_path / "report.html").read_text()
 
 
 def test_a_spread_of_conversations(runs: dict[str, Place], tiny_teacher: Path):

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.conversation_page import repeated
 from explore_logits import analyze_token_probabilities, get_sample, load_logit_dataset
-from teacher_logits.exploring import entropy_bounds
+from teacher_logits.exploring import conversation_view, entropy_bounds
 from teacher_logits.exploring.page.cells import Cell, shown
 from teacher_logits.exploring.page.content import CHOICES, Content, page_content
 from tests.exploring.made import CAP, SAMPLED_N, SMILE, TEXTS, Made
@@ -138,6 +138,14 @@ def test_title_tells_model_conversation_and_settings(made: Made):
     assert page_content(stored).title == f"teacher · Conversation 9 · cap {CAP}, {SAMPLED_N} samples"
     unknown = dict(sample, run={})
     assert page_content(unknown, made.tokenizer).title == "unknown teacher · Conversation 7 · 8 samples"
+
+
+def test_a_title_that_utf8_can_not_hold(made: Made):
+    sample = get_sample(made.folder, 0)
+    run = {"config": {"model": "a\nb\x1b", "top_p": "\ud800"}, "metadata": {}}
+    view = conversation_view({**sample, "run": run}, tokenizer=made.tokenizer)
+    assert view.title.startswith("a b\\x1b · Conversation 17") and "\\ud800" in view.title
+    assert view.page.encode() and view._repr_html_().encode()
 
 
 def test_paths_stay_at_home(made: Made):
