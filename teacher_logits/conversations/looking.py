@@ -28,7 +28,7 @@ class MarkedConversation:
 
     def text(self, start: str = "[[", end: str = "]]") -> str:
         """The whole, its assistant tokens between `start` and `end`."""
-        return self.painted(lambda text, kind: f"{start}{text}{end}" if kind == MARKED else text)
+        return "".join(f"{start}{text}{end}" if kind == MARKED else text for text, kind in self._runs())
 
     def painted(self, paint: Callable[[str, str], str]) -> str:
         """The whole, each run of tokens of one kind as `paint(text, kind)` gives it. kind: `MARKED`, else its role.

@@ -148,16 +148,14 @@ def test_ctrl_c(seconds: float, made: Made, tmp_path: Path) -> None:
     assert process.returncode == 0 or not (tmp_path / "report.html").exists()
 
 
-def test_a_tokenizer_that_is_not_the_runs_is_told_of(
-    copy: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_tokenizer_that_is_not_the_runs_is_told_of(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = copy / "checkpoint.json"
     checkpoint = json.loads(path.read_text())
     given = [str(copy), "show", "--tokenizer", checkpoint["config"]["model"]]
-    assert main(given) == 0 and "not the one this dataset was made with" not in caplog.text
+    assert main(given) == 0 and "not the one this dataset was made with" not in capsys.readouterr().err
     checkpoint["metadata"]["tokenizer_sha256"] = "0" * 64
     path.write_text(json.dumps(checkpoint))
-    assert main(given) == 0 and "not the one this dataset was made with" in caplog.text
+    assert main(given) == 0 and "not the one this dataset was made with" in capsys.readouterr().err
 
 
 def test_the_way_from_a_surprise_to_its_conversation(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,7 +159,7 @@ def test_tokens_that_were_not_stored_are_shown(
     moved.write_bytes(place.data.read_bytes())
     arguments = [there, "show", "--index", "1", "--retokenize", "--dataset"]
     assert explore([*arguments, str(tmp_path / "nowhere.jsonl")]) == 2
-    assert "say where it is now with dataset= in Python, --dataset" in capsys.readouterr().err
+    assert "say where it is now with dataset= in Python" in capsys.readouterr().err
     assert explore([*arguments, str(moved)]) == 0 and capsys.readouterr().out == shown
     assert explore([there, "html", "--index", "1", "--retokenize", "-o", str(page)]) == 0
     assert answer in html.unescape(re.sub("<[^>]*>", "", page.read_text()))
