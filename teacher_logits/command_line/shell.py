@@ -119,10 +119,9 @@ def place_of(place: int | None, index: int | None) -> int | None:
 def say(text: str, result: bool = False, coloured: bool = False) -> None:
     """Print to stdout. A reader that has closed it, as `head` does, is no error.
 
-    coloured: whether the text has colours of its own; then whoever painted it has made the data in it visible.
-
     Nor is a full disk that it was to go to, or a terminal that is gone: the work is done. Unless the text is itself the
     `result`, for which nothing else stands.
+    coloured: whether the text has colours of its own; then whoever painted it has made the data in it visible.
     """
     try:
         print(text if coloured else visible(text), flush=True)

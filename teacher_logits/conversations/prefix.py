@@ -15,6 +15,7 @@ from teacher_logits.conversations.fitting import names_called
 from teacher_logits.conversations.masks import Unmarkable
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools
 from teacher_logits.conversations.turns import (
+    SHOWN,
     Turn,
     TurnEnds,
     answers_in,
@@ -25,8 +26,6 @@ from teacher_logits.conversations.turns import (
 )
 from teacher_logits.conversations.unprinted import THOUGHTS
 
-_SHOWN = 40
-"""Characters that are shown of what departs."""
 _BESIDE = ((), ("tool_calls",), (*THOUGHTS, "tool_calls"))
 """The keys whose values an answer may print beside its content. The first that are all there is count."""
 _WORD = "prqword"
@@ -94,7 +93,7 @@ def _closed(ends: TurnEnds, printed: str, said: tuple[int, int] | None, first: i
         cut_short = turn.end is None and any(end in behind for end in ends.ids)
         if not cut_short and not ends.said_more(behind):
             return turn
-    raise Unmarkable("the template prints other text in an answer than the message's", repr(printed.strip()[:_SHOWN]))
+    raise Unmarkable("the template prints other text in an answer than the message's", repr(printed.strip()[:SHOWN]))
 
 
 def _content_in(content: str, printed: str) -> tuple[int, int] | None:
@@ -127,7 +126,7 @@ def _everything_in(
     for wanted in (*texts, *names_called(message)):
         if _letters(wanted) not in letters:
             raise Unmarkable(
-                "the template leaves out a part of an answer with tool calls or thoughts", repr(wanted[:_SHOWN])
+                "the template leaves out a part of an answer with tool calls or thoughts", repr(wanted[:SHOWN])
             )
     return _lead(printed), past
 
@@ -203,5 +202,5 @@ def _lead(text: str) -> int:
 def _departure(short: str, long: str, one: str, other: str) -> str:
     """Where two texts differ, in a few characters of each."""
     place = departs_at(short, long)
-    start = max(0, place - _SHOWN // 2)
-    return f"{one} {short[start : place + _SHOWN]!r}, {other} {long[start : place + _SHOWN]!r}"
+    start = max(0, place - SHOWN // 2)
+    return f"{one} {short[start : place + SHOWN]!r}, {other} {long[start : place + SHOWN]!r}"

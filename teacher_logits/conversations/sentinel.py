@@ -10,6 +10,7 @@ from itertools import count
 from teacher_logits.conversations.masks import Unmarkable
 from teacher_logits.conversations.template import ChatTemplate, Messages, Tools
 from teacher_logits.conversations.turns import (
+    SHOWN,
     Turn,
     TurnEnds,
     answers_in,
@@ -18,9 +19,6 @@ from teacher_logits.conversations.turns import (
     departs_at,
     prints_nothing_beside,
 )
-
-_SHOWN = 40
-"""Characters that are shown of what departs."""
 
 
 def sentinel_turns(
@@ -73,9 +71,9 @@ def _places(text: str, pieces: list[str], answers: list[str]) -> list[tuple[int,
 
 def _departure(text: str, expected: str, place: int) -> Unmarkable:
     """What to raise where the text from `place` on isn't what was expected."""
-    found = text[place : place + len(expected) + _SHOWN]
+    found = text[place : place + len(expected) + SHOWN]
     at = departs_at(found, expected)
     return Unmarkable(
         "the template prints an answer, or what stands round it, differently for what it says",
-        f"expected {expected[at : at + _SHOWN]!r}, printed {found[at : at + _SHOWN]!r}",
+        f"expected {expected[at : at + SHOWN]!r}, printed {found[at : at + SHOWN]!r}",
     )

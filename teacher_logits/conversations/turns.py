@@ -26,6 +26,8 @@ _LOOKS_SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|\[\|\w{1,40}\|\]|</?s>|\[/?[A-Z_]{3,40}\]|<(?:start|end)_of_\w+>"
 )
 _SPACE = re.compile(r"\s*")
+SHOWN = 40
+"""Characters that are shown of what departs from what it should be."""
 _STRIPPED_OF = (None, "\n")
 """What templates take off both or one of the ends of a text: white space, or line ends."""
 

@@ -1,7 +1,6 @@
 """The run that made a dataset: its options and metadata, from checkpoint.json or from a shard itself."""
 
 import functools
-import glob
 import json
 import os
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from teacher_logits.errors import FormatError, SettingsError, TeacherError
 from teacher_logits.exploring.sources import FolderSource, Source, open_source
 from teacher_logits.progress import log
-from teacher_logits.settings import ExtractionConfig, is_folder, local_folder
+from teacher_logits.settings import ExtractionConfig, is_folder, local_folder, pattern_base
 from teacher_logits.shards import FORMAT_VERSION, read_metadata
 
 if TYPE_CHECKING:
@@ -82,10 +81,7 @@ def seen_from_here(options: Mapping[str, Any], source: Source) -> dict[str, Any]
 
 def _is_there(path: str) -> bool:
     """Whether a path is there, or the folder that a pattern of files looks into."""
-    place = Path(path).expanduser()
-    while glob.has_magic(str(place)):
-        place = place.parent
-    return place.exists()
+    return pattern_base(Path(path).expanduser()).exists()
 
 
 def _run_of_shard(source: Source) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from teacher_logits.settings.config import MAX_VOCABULARY, ExtractionConfig, result_options
 from teacher_logits.settings.fingerprint import FINGERPRINT_FIELDS, differing_fields, fingerprint
 from teacher_logits.settings.options import option_name
-from teacher_logits.settings.outputs import absolute_output, is_folder, local_folder, same_output
+from teacher_logits.settings.outputs import absolute_output, is_folder, local_folder, pattern_base, same_output
 from teacher_logits.settings.source_options import SourceOptions
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "is_folder",
     "local_folder",
     "option_name",
+    "pattern_base",
     "result_options",
     "same_output",
 ]

@@ -27,6 +27,13 @@ def absolute_output(output: str) -> str:
     return str(local_folder(output).resolve()) if is_folder(output) else output
 
 
+def pattern_base(pattern: Path) -> Path:
+    """The folder below which everything lies that fits a pattern of files; a path that is no pattern, as it is."""
+    while glob.has_magic(str(pattern)):
+        pattern = pattern.parent
+    return pattern
+
+
 def touches(dataset: str, output: str) -> bool:
     """Whether an `--output` is the `--dataset` itself, or one of them lies inside the other, so that writing the one
     would change the other."""
@@ -42,9 +49,7 @@ def touches(dataset: str, output: str) -> bool:
 
 def _pattern_touches(pattern: Path, folder: Path) -> bool:
     """Whether a file that fits the pattern, now or later, lies in the folder; links that are there are followed."""
-    base = pattern
-    while glob.has_magic(str(base)):
-        base = base.parent
+    base = pattern_base(pattern)
     rest, base = pattern.relative_to(base).parts, base.resolve()
     if not base.exists():
         return False

@@ -115,26 +115,26 @@ def test_folders_as_they_are_seen_from_here(
     tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A run that was started in another folder, and given relative paths there."""
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "teacher").symlink_to(tiny_teacher)
-    write_jsonl(work / "chats.jsonl", question_rows(3))
-    monkeypatch.chdir(work)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "teacher").symlink_to(tiny_teacher)
+    write_jsonl(home / "chats.jsonl", question_rows(3))
+    monkeypatch.chdir(home)
     config = ExtractionConfig(model="./teacher", dataset="chats.jsonl", output="./out/logits", cache_dir="cache")
     run_extraction(config)
-    outputs = {tmp_path: "./work/out/logits", work / "out": "./logits", Path("/"): str(work / "out/logits")}
+    outputs = {tmp_path: "./home/out/logits", home / "out": "./logits", Path("/"): str(home / "out/logits")}
     for here, output in outputs.items():
         monkeypatch.chdir(here)
         options = load_extraction_config(output)["config"]
-        assert (options["model"], options["dataset"]) == (str(work / "teacher"), str(work / "chats.jsonl"))
+        assert (options["model"], options["dataset"]) == (str(home / "teacher"), str(home / "chats.jsonl"))
         assert tokenizer_of(get_sample(output, 0)["run"]).encode("a")
         assert main(["verify", output]) == 0
         assert "could not be looked for" not in capsys.readouterr().out
-    monkeypatch.chdir(work)
+    monkeypatch.chdir(home)
     assert load_extraction_config("out/logits")["config"]["model"] == "./teacher", "as it was given, where it is there"
-    (work / "out/logits").rename(work / "moved")
+    (home / "out/logits").rename(home / "moved")
     monkeypatch.chdir(tmp_path)
-    assert load_extraction_config("work/moved")["config"]["model"] == "./teacher", "nobody can tell"
+    assert load_extraction_config("home/moved")["config"]["model"] == "./teacher", "nobody can tell"
 
 
 def test_the_runs_tokenizer(made: Made, caplog: pytest.LogCaptureFixture):
